@@ -1,0 +1,35 @@
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+version = next(
+    line.split('"')[1] for line in Path(__file__).with_name("vidtrans").joinpath("__init__.py").read_text().splitlines() if line.startswith("__version__")
+)
+
+setup(
+    name="vidtrans",
+    version=version,
+    description="One low-frame-rate video in, two synchronised high-frame-rate videos out: the input and its translation",
+    long_description=Path(__file__).with_name("README.md").read_text() if Path(__file__).with_name("README.md").exists() else "",
+    long_description_content_type="text/markdown",
+    python_requires=">=3.11",
+    # vidtrans/engines and vidtrans/train are links to the folders of the top level, so this finds every package once.
+    packages=find_packages(include=["vidtrans", "vidtrans.*"]),
+    package_data={"vidtrans.models": ["*.safetensors"], "vidtrans.train": ["recipes/*.toml"]},
+    install_requires=[
+        "torch>=2.10",
+        "torchvision",
+        "av>=14",
+        "numpy",
+        "click>=8.1",
+        "kornia",
+        "safetensors",
+        "rich",
+        'decord; platform_machine == "x86_64" and sys_platform == "linux"',
+    ],
+    extras_require={
+        "train": ["tensorboard"],
+        "test": ["pytest", "tensorboard", "ruff", "mypy"],
+    },
+    entry_points={"console_scripts": ["vidtrans = vidtrans.cli:main"]},
+)

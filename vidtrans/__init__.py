@@ -1,0 +1,21 @@
+"""vidtrans: one low-frame-rate video in, two synchronised high-frame-rate videos out (the input, and its translation)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from vidtrans.pipeline import upsample as upsample
+
+__all__ = ["__version__", "upsample"]
+
+
+def __getattr__(name: str) -> Any:
+    # Exported on first use: `vidtrans --help` and `import vidtrans` must not import torch.
+    if name == "upsample":
+        from vidtrans.pipeline import upsample
+
+        return upsample
+    raise AttributeError(f"module 'vidtrans' has no attribute {name!r}")

@@ -1,0 +1,45 @@
+"""Errors a user can act on. Each carries the exit code of its kind; the command line prints the sentence, never a traceback.
+
+Exit codes: 0 done, 1 failure, 2 usage, 3 input unreadable, 4 no device or out of memory, 5 encoder or output, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+
+class VidtransError(Exception):
+    """One clear sentence: what is wrong and what to do."""
+
+    exit_code = 1
+
+
+class UsageError(VidtransError):
+    """An option, domain, model or engine that does not exist or does not fit."""
+
+    exit_code = 2
+
+
+class InputError(VidtransError):
+    """An input file that is missing, empty, truncated or not what it should be."""
+
+    exit_code = 3
+
+
+class DeviceError(VidtransError):
+    """A device that is not there, or ran out of memory after every fallback."""
+
+    exit_code = 4
+
+
+class OutputError(VidtransError):
+    """An output that cannot be written: folder, permission, codec, container, disk."""
+
+    exit_code = 5
+
+
+def nearest_names(name: str, known: list[str] | tuple[str, ...]) -> str:
+    """A hint for an unknown name: the closest known one if any, then the whole list."""
+    import difflib
+
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"{hint}known: {', '.join(known)}"
