@@ -2,15 +2,18 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
+here = Path(__file__).parent
 version = next(
-    line.split('"')[1] for line in Path(__file__).with_name("vidtrans").joinpath("__init__.py").read_text().splitlines() if line.startswith("__version__")
+    line.split('"')[1]
+    for line in (here / "vidtrans" / "__init__.py").read_text(encoding="utf-8").splitlines()
+    if line.startswith("__version__")
 )
 
 setup(
     name="vidtrans",
     version=version,
-    description="One low-frame-rate video in, two synchronised high-frame-rate videos out: the input and its translation",
-    long_description=Path(__file__).with_name("README.md").read_text() if Path(__file__).with_name("README.md").exists() else "",
+    description="One low-frame-rate video in, two synchronised high-frame-rate videos out: input and translation",
+    long_description=(here / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     python_requires=">=3.11",
     # vidtrans/engines and vidtrans/train are links to the folders of the top level, so this finds every package once.

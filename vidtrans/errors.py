@@ -1,6 +1,7 @@
-"""Errors a user can act on. Each carries the exit code of its kind; the command line prints the sentence, never a traceback.
+"""Errors a user can act on. Each carries the exit code of its kind; the command line prints the sentence, no traceback.
 
-Exit codes: 0 done, 1 failure, 2 usage, 3 input unreadable, 4 no device or out of memory, 5 encoder or output, 130 interrupted.
+Exit codes: 0 done, 1 failure, 2 usage, 3 input unreadable, 4 no device or out of memory, 5 encoder or output,
+130 interrupted.
 """
 
 from __future__ import annotations

@@ -48,7 +48,10 @@ class Palette:
         return self.array[labels]
 
     def nearest(self, rgb: np.ndarray) -> np.ndarray:
-        """Colours (..., 3) of any real type, 0 ... 255, to the class of the nearest palette colour (...) uint8 (squared distance, ties to the lower class)."""
+        """Colours (..., 3) of any real type, 0 ... 255, to the class (...) uint8 of the nearest palette colour.
+
+        Nearest by squared distance; a tie goes to the lower class.
+        """
         pixels = rgb.reshape(-1, 3).astype(np.float32)
         table = self.array.astype(np.float32)
         # |p - c|^2 without |p|^2, which is the same for every class.

@@ -28,13 +28,15 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        return importlib.import_module(COMMANDS[cmd_name][0]).command  # type: ignore[no-any-return]
+        return importlib.import_module(COMMANDS[cmd_name][0]).command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             ctx.fail(f"no command {args[0]!r}; {nearest_names(args[0], tuple(COMMANDS))}")
         return super().resolve_command(ctx, args)
@@ -43,7 +45,7 @@ class LazyGroup(click.Group):
 @click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="vidtrans")
 def cli() -> None:
-    """One low-frame-rate video in, two synchronised high-frame-rate videos out: the input itself and its translation."""
+    """One low-frame-rate video in, two synchronised high-frame-rate videos out: the input and its translation."""
 
 
 def main() -> None:

@@ -1,0 +1,30 @@
+"""The families of networks: a literal table, imported when one is asked for."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from vidtrans.errors import UsageError, nearest_names
+
+# family -> (module, net class, config class)
+FAMILIES: dict[str, tuple[str, str, str]] = {
+    "jwdm": ("vidtrans.nets.jwdm", "JWDM", "JWDMConfig"),
+}
+
+
+def make_net(family: str, config: dict[str, Any]) -> Any:
+    """A net of that family with fresh weights; config is what its `config.to_json()` gives.
+
+    Raises:
+        UsageError: no such family, or a config that is not one of its.
+    """
+    if family not in FAMILIES:
+        raise UsageError(f"unknown family of networks {family!r}; {nearest_names(family, tuple(FAMILIES))}")
+    module_name, net_name, config_name = FAMILIES[family]
+    module = importlib.import_module(module_name)
+    try:
+        parsed = getattr(module, config_name).from_json(config)
+    except (KeyError, TypeError) as error:
+        raise UsageError(f"this is not a description of a {family} network: {error}") from error
+    return getattr(module, net_name)(parsed)

@@ -1,0 +1,70 @@
+"""What every engine does, however it does it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Protocol
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Features:
+    """What is kept of one keyframe, on the engine's device; it serves both gaps the keyframe borders on.
+
+    Attributes:
+        lifted: per domain the decoder's first layer applied to the latent, (C, h, w).
+        decoded: per domain the keyframe's own decoding (3 or K, H, W) at the working size: the output at t = 0.
+    """
+
+    lifted: dict[str, Tensor]
+    decoded: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Two consecutive keyframes and the instants wanted between them.
+
+    Attributes:
+        times: ascending, in [0, 1); 0 is the left keyframe itself.
+        motion: flow of the gap; None is the papers' blend in place.
+    """
+
+    left: Features
+    right: Features
+    times: tuple[Fraction, ...]
+    motion: None = None
+
+    def __post_init__(self) -> None:
+        if any(not 0 <= t < 1 for t in self.times) or list(self.times) != sorted(set(self.times)):
+            raise ValueError("a gap's times must be ascending and in [0, 1)")
+
+
+class Engine(Protocol):
+    """One model on one device, for one source domain and any number of target domains.
+
+    Attributes:
+        name, device: in words, for the summary.
+        domains: the domains every gap is decoded in, the source first.
+        working_size: (width, height) in pixels of what `between` gives.
+    """
+
+    name: str
+    device: str
+    domains: tuple[str, ...]
+    working_size: tuple[int, int]
+
+    def encode(self, frames: Tensor) -> list[Features]:
+        """frames (B, H, W, 3) uint8 or uint16, of any size -> one Features for each."""
+        ...
+
+    def between(self, gaps: Sequence[Gap]) -> list[dict[str, Tensor]]:
+        """For each gap {domain: (n, C, H, W)} at the working size: [-1, 1] for a photo domain, class scores for a palette head."""
+        ...
+
+
+def working_size(size: tuple[int, int], height: int) -> tuple[int, int]:
+    """(width, height) for a network height, with the aspect of a picture of (width, height) `size`."""
+    return max(1, round(size[0] * height / size[1])), height

@@ -1,0 +1,333 @@
+"""Reading: exact times and code values of whole files, one clear sentence for every other kind."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from vidtrans.errors import InputError
+from vidtrans.video.container_size import declared_size
+from vidtrans.video.frame import PIXEL_FORMATS, Colour, Frame, nearest_planar
+from vidtrans.video.reader import VideoReader
+
+NTSC_FILM, NTSC = Fraction(24000, 1001), Fraction(30000, 1001)
+
+
+def read(path: Path) -> list[Frame]:
+    with VideoReader(path) as reader:
+        return list(reader)
+
+
+def plane_md5(frame: Frame) -> str:
+    return hashlib.md5(b"".join(plane.tobytes() for plane in frame.planes)).hexdigest()
+
+
+def assert_tiled(frames: list[Frame]) -> None:
+    """Each frame ends where the next begins."""
+    for frame, following in zip(frames[:-1], frames[1:], strict=True):
+        assert frame.time + frame.duration == following.time
+
+
+@pytest.mark.parametrize("rate", [NTSC_FILM, NTSC, Fraction(25)])
+@pytest.mark.parametrize("extension", ["mp4", "mov"])
+def test_constant_rate_times_are_exact(rate: Fraction, extension: str, make_clip: Callable[..., Path], tmp_path: Path) -> None:
+    """With B-frames (libx264's default), whose packets are not in the order of time."""
+    path = make_clip(tmp_path / f"clip.{extension}", frames=20, rate=rate, audio=["aac"])
+    with VideoReader(path) as reader:
+        info = reader.info
+        frames = list(reader)
+    assert [frame.time for frame in frames] == [index / rate for index in range(20)]
+    assert {frame.duration for frame in frames} == {1 / rate}
+    assert (info.width, info.height, info.average_rate, info.frame_count) == (64, 48, rate, 20)
+    assert (info.duration, info.start_time) == (20 / rate, 0)
+    assert (info.codec, info.audio_codecs, info.pix_fmt) == ("h264", ("aac",), PIXEL_FORMATS["yuv420p"])
+    assert reader.notes == []
+    assert reader.frames_read == 20
+
+
+def test_variable_rate_times_survive(make_clip: Callable[..., Path], tmp_path: Path) -> None:
+    times = [Fraction(n, 90000) for n in (0, 3003, 3004, 12000, 12500, 50000, 50001, 90000)]
+    path = make_clip(tmp_path / "clip.mp4", times=times, options={"bf": "0"})
+    frames = read(path)
+    assert [frame.time for frame in frames] == times[:-1]
+    assert_tiled(frames)
+    assert frames[-1].time + frames[-1].duration == times[-1]
+
+
+@pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv422p", "yuv444p10le", "yuv420p12le", "gray", "gray10le", "gbrp10le"])
+def test_code_values_are_those_of_another_decoder(
+    pix_fmt: str, make_clip: Callable[..., Path], framemd5: Callable[[Path], list[str]], tmp_path: Path
+) -> None:
+    path = make_clip(tmp_path / "clip.mkv", frames=3, codec="ffv1", pix_fmt=pix_fmt, size=(35, 27))
+    frames = read(path)
+    assert [plane_md5(frame) for frame in frames] == framemd5(path)
+    assert (frames[0].width, frames[0].height) == (35, 27)
+    assert frames[0].pix_fmt is PIXEL_FORMATS[pix_fmt]
+    assert tuple(plane.shape for plane in frames[0].planes) == frames[0].pix_fmt.plane_shapes(35, 27)
+
+
+@pytest.mark.parametrize(
+    ("source", "planar"),
+    [("nv12", "yuv420p"), ("yuyv422", "yuv422p"), ("rgb24", "gbrp"), ("bgr0", "gbrp"), ("p010le", "yuv420p10le"), ("yuv420p10be", "yuv420p10le")],
+)
+@pytest.mark.parametrize("full_range", [False, True])
+def test_packed_formats_are_unpacked_without_loss(
+    source: str, planar: str, full_range: bool, ffmpeg: Callable[..., bytes], tmp_path: Path
+) -> None:
+    """Random code values of the planar format, packed by another program, come back as they were."""
+    pix_fmt = PIXEL_FORMATS[planar]
+    generator = np.random.default_rng(3)
+    planes = [generator.integers(0, pix_fmt.max_code + 1, shape).astype(pix_fmt.dtype) for shape in pix_fmt.plane_shapes(32, 16)]
+    (tmp_path / "in.raw").write_bytes(b"".join(plane.tobytes() for plane in planes))
+    span = "pc" if full_range else "tv"
+    ffmpeg(
+        *("-f", "rawvideo", "-pix_fmt", planar, "-s", "32x16", "-i", tmp_path / "in.raw", "-vf", f"scale=in_range={span}:out_range={span}"),
+        *("-c:v", "rawvideo", "-pix_fmt", source, "-color_range", span, tmp_path / "clip.nut"),
+    )
+    with VideoReader(tmp_path / "clip.nut") as reader:
+        (frame,) = list(reader)
+        assert reader.info.source_pix_fmt == source
+    for got, expected in zip(frame.planes, planes, strict=True):
+        np.testing.assert_array_equal(got, expected)
+
+
+def test_alpha_and_too_many_bits_are_named(make_clip: Callable[..., Path], tmp_path: Path) -> None:
+    for pix_fmt, planar in (("yuva420p", "yuv420p"), ("gray16le", "gray12le")):
+        with VideoReader(make_clip(tmp_path / "clip.mkv", frames=2, codec="ffv1", pix_fmt=pix_fmt)) as reader:
+            assert next(iter(reader)).pix_fmt.name == planar
+        assert pix_fmt in reader.notes[0]
+    with pytest.raises(ValueError, match="cuda"):
+        nearest_planar("cuda")
+
+
+def test_colour_facts(make_clip: Callable[..., Path], tmp_path: Path) -> None:
+    tags = {"colorspace": 9, "color_primaries": 9, "color_trc": 16, "color_range": 2}
+    tagged = VideoReader(make_clip(tmp_path / "tagged.mp4", frames=2, tags=tags)).info.colour
+    assert tagged == Colour("bt2020", True, matrix_tag=9, range_tag=2, primaries=9, transfer=16)
+    small = VideoReader(make_clip(tmp_path / "small.mp4", frames=2)).info.colour
+    assert small == Colour("bt601", False)
+    large = VideoReader(make_clip(tmp_path / "large.mp4", frames=1, size=(1280, 32), options={"preset": "ultrafast"})).info.colour
+    assert large == Colour("bt709", False)
+    jpeg = VideoReader(make_clip(tmp_path / "jpeg.mkv", frames=2, codec="mjpeg", pix_fmt="yuvj420p", tags={"color_range": 2})).info
+    assert (jpeg.colour.full_range, jpeg.colour.range_tag, jpeg.pix_fmt.name) == (True, 2, "yuv420p")
+    rgb = VideoReader(make_clip(tmp_path / "rgb.mkv", frames=2, codec="ffv1", pix_fmt="gbrp10le")).info.colour
+    assert rgb.full_range
+
+
+def test_colour_of_an_output_in_another_format() -> None:
+    source = Colour("bt601", True, primaries=1, transfer=13)
+    yuv, rgb, gray = PIXEL_FORMATS["yuv420p"], PIXEL_FORMATS["gbrp"], PIXEL_FORMATS["gray"]
+    assert source.stored_as(yuv, PIXEL_FORMATS["yuv444p10le"], 64, 48) is source
+    assert source.stored_as(yuv, rgb, 64, 48) == Colour("bt601", True, 0, 2, 1, 13)
+    assert source.stored_as(rgb, yuv, 1280, 720) == Colour("bt709", False, 1, 1, 1, 13)
+    assert source.stored_as(gray, yuv, 64, 48) == Colour("bt601", True, 2, 2, 1, 13)
+
+
+def test_one_frame_lasts_one_nominal_frame(make_clip: Callable[..., Path], tmp_path: Path) -> None:
+    (frame,) = read(make_clip(tmp_path / "clip.mp4", frames=1, rate=10))
+    assert (frame.time, frame.duration) == (0, Fraction(1, 10))
+
+
+def test_frames_without_time_stamps_follow_each_other(
+    make_clip: Callable[..., Path], ffmpeg: Callable[..., bytes], tmp_path: Path
+) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", frames=10, rate=NTSC_FILM)
+    ffmpeg("-i", clip, "-c", "copy", tmp_path / "clip.h264")
+    frames = read(tmp_path / "clip.h264")
+    assert [frame.time for frame in frames] == [index / NTSC_FILM for index in range(10)]
+
+
+def test_container_clock_in_milliseconds_and_audio_offset_are_kept(make_clip: Callable[..., Path], tmp_path: Path) -> None:
+    frames = read(make_clip(tmp_path / "clip.mkv", frames=10, rate=30))
+    assert [frame.time for frame in frames] == [Fraction(round(index * 1000 / 30), 1000) for index in range(10)]
+    assert_tiled(frames)
+
+
+def test_shape_of_pixels_and_rotation_are_facts(
+    make_clip: Callable[..., Path], ffmpeg: Callable[..., bytes], tmp_path: Path
+) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", frames=2, tags={"sample_aspect_ratio": Fraction(4, 3)})
+    ffmpeg("-i", clip, "-c", "copy", "-metadata:s:v:0", "rotate=90", tmp_path / "turned.mp4")
+    assert VideoReader(clip).info.display_matrix is None
+    info = VideoReader(tmp_path / "turned.mp4").info
+    assert info.sample_aspect_ratio == Fraction(4, 3)
+    assert info.display_matrix == (0, -65536, 0, 65536, 0, 0, 0, 0, 1 << 30)
+
+
+class Replay:
+    """Stands for the decoder: pictures with chosen times, of one size unless given."""
+
+    def __init__(self, reader: VideoReader, ticks: list[int | None], sizes: list[tuple[int, int]] | None = None) -> None:
+        pictures = []
+        for index, pts in enumerate(ticks):
+            width, height = sizes[index] if sizes else (reader.info.width, reader.info.height)
+            picture = av.VideoFrame(width, height, "yuv420p")
+            picture.pts = pts
+            pictures.append(picture)
+        reader._decoded = iter(pictures)
+
+
+def test_stray_time_stamps_are_left_out_and_counted(make_clip: Callable[..., Path], tmp_path: Path) -> None:
+    with VideoReader(make_clip(tmp_path / "clip.mp4", frames=2, rate=10)) as reader:
+        tick = int(Fraction(1, 10) / reader.info.time_base)
+        Replay(reader, [0, tick, tick, 2 * tick, tick, None, 5 * tick])
+        frames = list(reader)
+    assert [frame.time * 10 for frame in frames] == [0, 1, 2, 3, 5]
+    assert_tiled(frames)
+    assert frames[-1].duration == Fraction(2, 10)
+    assert "2 frames left out" in reader.notes[0]
+
+
+def test_clock_that_starts_again_and_size_that_changes_are_errors(make_clip: Callable[..., Path], tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", frames=2, rate=10)
+    with VideoReader(clip) as reader:
+        tick = int(Fraction(1, 10) / reader.info.time_base)
+        Replay(reader, [index * tick for index in (0, 10, 20, 0, 10)])
+        with pytest.raises(InputError, match=r"jumps back by 2\.00 s"):
+            list(reader)
+    with VideoReader(clip) as reader:
+        Replay(reader, [0, tick], [(64, 48), (32, 48)])
+        with pytest.raises(InputError, match="from 64x48 to 32x48"):
+            list(reader)
+
+
+def test_recording_that_begins_between_two_keyframes(make_clip: Callable[..., Path], tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", frames=40, options={"g": "10", "bf": "0", "sc_threshold": "0"}, size=(128, 96))
+    with av.open(str(clip)) as source, av.open(str(tmp_path / "late.mkv"), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in [packet for packet in source.demux(video=0) if packet.dts is not None][4:]:
+            packet.stream = stream
+            target.mux(packet)
+    with VideoReader(tmp_path / "late.mkv") as reader:
+        frames = list(reader)
+    assert len(frames) == 30
+    assert plane_md5(frames[0]) == plane_md5(read(clip)[10])
+    assert_tiled(frames)
+    assert "begins between two keyframes" in reader.notes[0]
+
+
+def refused(path: str | Path) -> str:
+    """The one sentence with which a file is refused, on opening or while it is read."""
+
+    def attempt() -> Iterator[Frame]:
+        with VideoReader(path) as reader:
+            yield from reader
+
+    with pytest.raises(InputError) as caught:
+        list(attempt())
+    assert caught.value.exit_code == 3
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_what_is_not_a_video(make_clip: Callable[..., Path], ffmpeg: Callable[..., bytes], tmp_path: Path) -> None:
+    assert "no such file" in refused(tmp_path / "none.mp4")
+    assert "is a folder" in refused(tmp_path)
+    (tmp_path / "empty.mp4").touch()
+    assert "is empty" in refused(tmp_path / "empty.mp4")
+    for name in ("noise.mp4", "noise.mkv", "noise.bin"):
+        (tmp_path / name).write_bytes(np.random.default_rng(1).bytes(5000))
+        assert "not a video" in refused(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("hello " * 100)
+    assert "not a video" in refused(tmp_path / "notes.txt")
+    ffmpeg("-f", "lavfi", "-i", "sine=d=1", tmp_path / "sound.wav")
+    assert "holds no video" in refused(tmp_path / "sound.wav")
+    cover = make_clip(tmp_path / "cover.mkv", frames=1, codec="mjpeg", pix_fmt="yuvj420p", tags={"color_range": 2})
+    ffmpeg("-i", tmp_path / "sound.wav", "-i", cover, "-map", "0", "-map", "1", "-c:v", "copy", "-disposition:v", "attached_pic", tmp_path / "sound.mp3")
+    assert "only a cover picture" in refused(tmp_path / "sound.mp3")
+
+
+def test_nothing_is_fetched(make_clip: Callable[..., Path], tmp_path: Path) -> None:
+    assert "only local files" in refused("http://127.0.0.1:9/clip.mp4")
+    clip = make_clip(tmp_path / "a:b%03d c.mp4", frames=2)
+    assert len(read(clip)) == 2
+    assert len(read(Path(clip))) == len(list(VideoReader(clip.as_uri())))
+    (tmp_path / "list.m3u8").write_text("#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:9/clip.ts\n#EXT-X-ENDLIST\n")
+    refused(tmp_path / "list.m3u8")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may read everything")
+def test_file_that_may_not_be_read(make_clip: Callable[..., Path], tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", frames=2)
+    clip.chmod(0)
+    assert "permissions" in refused(clip)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "expected"),
+    [
+        ("index_at_end.mp4", (), "bytes are missing"),
+        ("index_in_front.mp4", ("-movflags", "faststart"), "bytes are missing"),
+        ("fragments.mp4", ("-movflags", "frag_keyframe+empty_moov"), "bytes are missing"),
+        ("clip.mkv", (), "bytes are missing"),
+        ("clip.webm", (), "bytes are missing"),
+        ("clip.avi", (), "bytes are missing"),
+        ("clip.flv", (), "frames"),
+    ],
+)
+def test_cut_off_files_are_refused(
+    name: str, options: tuple[str, ...], expected: str, make_clip: Callable[..., Path], ffmpeg: Callable[..., bytes], tmp_path: Path
+) -> None:
+    clip = make_clip(tmp_path / "in.mp4", frames=60, options={"g": "12", "preset": "ultrafast"}, size=(96, 64))
+    codec = ("-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8") if name.endswith("webm") else ("-c", "copy")
+    ffmpeg("-i", clip, *codec, *options, tmp_path / name)
+    whole = tmp_path / name
+    assert len(read(whole)) == 60
+    declared = declared_size(whole)
+    assert declared is None or declared == whole.stat().st_size
+    for share in (0.35, 0.6, 0.9):
+        cut = tmp_path / f"cut_{name}"
+        cut.write_bytes(whole.read_bytes()[: int(whole.stat().st_size * share)])
+        message = refused(cut)
+        assert expected in message
+        assert "cut off" in message
+
+
+def test_damage_in_the_middle_is_found(make_clip: Callable[..., Path], tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", frames=60, size=(128, 96))
+    data = bytearray(clip.read_bytes())
+    middle = (data.find(b"mdat") + data.find(b"moov")) // 2
+    data[middle : middle + 400] = bytes(value ^ 0xFF for value in data[middle : middle + 400])
+    clip.write_bytes(data)
+    message = refused(clip)
+    assert "damaged" in message
+    assert " frames" in message
+
+
+def test_damage_in_the_first_frame_is_not_skipped(make_clip: Callable[..., Path], tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", frames=30, size=(128, 96), options={"g": "10"})
+    data = bytearray(clip.read_bytes())
+    begin = data.find(b"mdat") + 900  # behind the encoder's note on itself
+    data[begin : begin + 300] = bytes(value ^ 0xFF for value in data[begin : begin + 300])
+    clip.write_bytes(data)
+    assert "damaged" in refused(clip)
+
+
+def test_rubbish_behind_a_whole_file_does_no_harm(make_clip: Callable[..., Path], tmp_path: Path) -> None:
+    for extension in ("mp4", "mkv"):
+        clip = make_clip(tmp_path / f"clip.{extension}", frames=5)
+        with clip.open("ab") as file:
+            file.write(b"\xff" * 100)
+        assert len(read(clip)) == 5
+
+
+def test_cut_by_an_edit_list_is_not_cut_off(make_clip: Callable[..., Path], ffmpeg: Callable[..., bytes], tmp_path: Path) -> None:
+    """Trimmed without re-encoding: packets that are in the file but not shown are no loss."""
+    clip = make_clip(tmp_path / "clip.mp4", frames=60)
+    ffmpeg("-ss", "1.1", "-i", clip, "-t", "1", "-c", "copy", tmp_path / "trimmed.mp4")
+    frames = read(tmp_path / "trimmed.mp4")
+    assert 20 <= len(frames) <= 30
+    assert_tiled(frames)
+
+
+def test_closing_early_and_twice(make_clip: Callable[..., Path], tmp_path: Path) -> None:
+    with VideoReader(make_clip(tmp_path / "clip.mp4")) as reader:
+        assert next(iter(reader)).time == 0
+    reader.close()

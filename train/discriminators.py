@@ -1,0 +1,101 @@
+"""The adversaries: Dx and Dy look at pictures, Dz at latents. All give logits; "real" is positive."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from vidtrans.errors import UsageError, nearest_names
+from vidtrans.nets.blocks import coordinates, init_normal
+
+
+class Table5(nn.Sequential):
+    """JWDM Table 5: six 4x4 stride-2 convolutions, no norm, then a 3x3 head. (B, 3, H, W) -> (B, 1, H/64, W/64); H, W >= 64.
+
+    44.7 M parameters at width 64 without biases. Slope 0.01 and the bias-free head are StarGAN's, whose table it is (J7).
+    """
+
+    def __init__(self, width: int = 64, slope: float = 0.01) -> None:
+        channels = [3, *(width * 2**layer for layer in range(6))]
+        layers: list[nn.Module] = []
+        for inputs, outputs in zip(channels, channels[1:], strict=False):
+            layers += [nn.Conv2d(inputs, outputs, 4, 2, 1, bias=False), nn.LeakyReLU(slope)]
+        super().__init__(*layers, nn.Conv2d(channels[-1], 1, 3, 1, 1, bias=False))
+        init_normal(self)
+
+
+class Patch70(nn.Sequential):
+    """CycleGAN's 70x70 PatchGAN (J6 names it as the alternative). (B, 3, H, W) -> (B, 1, H/8 - 2, W/8 - 2)."""
+
+    def __init__(self, width: int = 64, slope: float = 0.2) -> None:
+        w = width
+        super().__init__(
+            nn.Conv2d(3, w, 4, 2, 1),
+            nn.LeakyReLU(slope),
+            *self._normed(w, 2 * w, 2, slope),
+            *self._normed(2 * w, 4 * w, 2, slope),
+            *self._normed(4 * w, 8 * w, 1, slope),
+            nn.Conv2d(8 * w, 1, 4, 1, 1),
+        )
+        init_normal(self)
+
+    @staticmethod
+    def _normed(inputs: int, outputs: int, stride: int, slope: float) -> list[nn.Module]:
+        return [nn.Conv2d(inputs, outputs, 4, stride, 1, bias=False), nn.InstanceNorm2d(outputs), nn.LeakyReLU(slope)]
+
+
+class CoordinatePatch(nn.Module):
+    """Our own default: four stride-2 layers with spectral norm that also see where in the frame they look.
+
+    Unpaired training leaves it open which class is which; position (sky above, road below) is what settles it, so two coordinate
+    channels are added. Spectral norm keeps the adversary from overpowering the generators. (B, 3, H, W) -> (B, 1, H/16, W/16).
+    """
+
+    def __init__(self, width: int = 64, slope: float = 0.2, layers: int = 4) -> None:
+        super().__init__()
+        channels = [5, *(width * 2**layer for layer in range(layers))]
+        body: list[nn.Module] = []
+        for inputs, outputs in zip(channels, channels[1:], strict=False):
+            body += [nn.Conv2d(inputs, outputs, 4, 2, 1), nn.LeakyReLU(slope)]
+        self.body = nn.Sequential(*body, nn.Conv2d(channels[-1], 1, 3, 1, 1))
+        init_normal(self)
+        for part in self.body:
+            if isinstance(part, nn.Conv2d):
+                spectral_norm(part)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(torch.cat([x, coordinates(x)], 1))
+
+
+class LatentDiscriminator(nn.Sequential):
+    """Dz: fully convolutional, so any latent size works (the paper gives none; J5). (B, Nz, h, w) -> (B, 1, h, w).
+
+    kernel 1 judges every position's vector by itself, 3 also its neighbours.
+    """
+
+    def __init__(self, latent_channels: int, width: int = 512, kernel: int = 1, slope: float = 0.2) -> None:
+        channels = [latent_channels, width, width, width]
+        layers: list[nn.Module] = []
+        for inputs, outputs in zip(channels, channels[1:], strict=False):
+            layers += [nn.Conv2d(inputs, outputs, kernel, 1, kernel // 2), nn.LeakyReLU(slope)]
+        super().__init__(*layers, nn.Conv2d(width, 1, kernel, 1, kernel // 2))
+        init_normal(self)
+
+
+PICTURE_DISCRIMINATORS: dict[str, type[Table5 | Patch70 | CoordinatePatch]] = {
+    "table5": Table5,
+    "patch70": Patch70,
+    "coordinates": CoordinatePatch,
+}
+
+
+def picture_discriminator(kind: str, width: int) -> nn.Module:
+    """A fresh Dx or Dy.
+
+    Raises:
+        UsageError: no such kind.
+    """
+    if kind not in PICTURE_DISCRIMINATORS:
+        raise UsageError(f"unknown discriminator {kind!r}; {nearest_names(kind, tuple(PICTURE_DISCRIMINATORS))}")
+    return PICTURE_DISCRIMINATORS[kind](width)

@@ -1,0 +1,126 @@
+"""A model measured on rendered streets that no training run uses, where the truth of every instant is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vidtrans.engines import open_engine
+from vidtrans.engines.contract import Engine, Gap
+from vidtrans.nets.contract import domain_named
+from vidtrans.palettes import STREET
+from vidtrans.train.data import street_frames
+from vidtrans.train.metrics import Confusion, psnr
+from vidtrans.train.street import Street
+
+HELD_OUT_SEEDS = range(9_000_000, 9_000_020)  # recipes take seeds below 3,000,000
+BLIND_SEEDS = range(8_000_000, 8_000_200)  # streets the picture-blind guess is counted on
+STARTS = (2.0, 9.0, 16.0)  # seconds into each street where a gap begins
+GAP = Fraction(2, 15)  # between keyframes: 7.5 frames a second
+FACTOR = 8
+
+
+@dataclass
+class StreetScores:
+    """What `evaluate_street` found: one confusion matrix per kind of instant, and the reconstruction's PSNR in dB."""
+
+    keyframes: Confusion
+    between: Confusion
+    blind: Confusion
+    reconstruction_db: float
+
+    def to_json(self) -> dict[str, Any]:
+        rows = {"keyframes": self.keyframes, "in_betweens": self.between, "picture_blind": self.blind}
+        return {
+            "classes": list(STREET.classes),
+            "reconstruction_db": round(self.reconstruction_db, 2),
+            **{
+                name: {
+                    "accuracy": round(row.accuracy, 4),
+                    "mean_iou": round(row.mean_iou, 4),
+                    "iou": [None if np.isnan(value) else round(float(value), 4) for value in row.iou],
+                }
+                for name, row in rows.items()
+            },
+        }
+
+
+def evaluate_street(
+    net: Any,
+    *,
+    source: str = "scene",
+    target: str = "segmentation",
+    seeds: range = HELD_OUT_SEEDS,
+    size: tuple[int, int] | None = None,
+    device: str = "cpu",
+    report: Callable[[str], None] = lambda text: None,
+) -> StreetScores:
+    """Translate scene to segmentation on held-out streets, at keyframes and at the in-between instants of 8x.
+
+    size: (width, height) of the frames and of the network's work; default: what the model was trained at. Truth is rendered at
+    the same size.
+    """
+    width, height = size or net.sizes.trained
+    engine = open_engine("torch", net, source, [target], (width, height), device)
+    blind = picture_blind(width, height)
+    scores = StreetScores(*(Confusion(len(STREET)) for _ in range(3)), 0.0)
+    errors = []
+    times = tuple(Fraction(k, FACTOR) for k in range(FACTOR))
+    for seed in seeds:
+        street = Street(seed)
+        for start in STARTS:
+            frames = [street.render(start + float(GAP * t), width, height) for t in (*times, Fraction(1))]
+            left, right = engine.encode(torch.stack([frames[0].rgb, frames[-1].rgb]))
+            outputs = engine.between([Gap(left, right, times)])[0]
+            predicted = classes_of(net, outputs[target], target)
+            truth = [frame.labels.numpy() for frame in frames[:-1]]
+            scores.keyframes.add(truth[0], predicted[0])
+            for true, guess in zip(truth[1:], predicted[1:], strict=True):
+                scores.between.add(true, guess)
+            scores.blind.add(truth[0], blind)
+            errors.append(psnr(to_uint8(outputs[source][0]), frames[0].rgb.numpy()))
+        report(f"street {seed}: accuracy so far {scores.keyframes.accuracy:.3f}, mean IoU {scores.keyframes.mean_iou:.3f}")
+    scores.reconstruction_db = float(np.mean(errors))
+    return scores
+
+
+def classes_of(net: Any, out: Tensor, domain: str) -> np.ndarray:
+    """What an engine gave for a label domain (n, C, H, W) -> class numbers (n, H, W)."""
+    if net.has_scores(domain):
+        return out.argmax(1).to(torch.uint8).cpu().numpy()
+    rgb = ((out.float().cpu() + 1.0) * 127.5).movedim(1, -1).numpy()
+    return domain_named(net.domains, domain).colours.nearest(rgb)
+
+
+def to_uint8(out: Tensor) -> np.ndarray:
+    """(3, H, W) in [-1, 1] -> (H, W, 3) uint8."""
+    return ((out.float().cpu() + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8).movedim(0, -1).numpy()
+
+
+def picture_blind(width: int, height: int, seeds: range = BLIND_SEEDS) -> np.ndarray:
+    """The guess that never looks: each pixel's most frequent class over other streets, (height, width) uint8."""
+    counts = np.zeros((len(STREET), height, width), dtype=np.int32)
+    for seed in seeds:
+        labels = STREET.nearest(street_frames("segmentation", seed, 1, width, height)[0])
+        for number in range(len(STREET)):
+            counts[number] += labels == number
+    return counts.argmax(0).astype(np.uint8)
+
+
+def table(scores: StreetScores) -> str:
+    """The figures as a Markdown table, IoU per class."""
+    rows = (("keyframes", scores.keyframes), ("in-betweens", scores.between), ("picture-blind guess", scores.blind))
+    head = ["", "pixel accuracy", "mean IoU", *STREET.classes]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for name, row in rows:
+        cells = [name, f"{row.accuracy:.3f}", f"{row.mean_iou:.3f}", *(f"{value:.2f}" for value in row.iou)]
+        lines.append("| " + " | ".join(cells) + " |")
+    lines.append("")
+    lines.append(f"Reconstruction of the scene at keyframes: {scores.reconstruction_db:.1f} dB PSNR.")
+    return "\n".join(lines)

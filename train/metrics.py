@@ -1,0 +1,46 @@
+"""Figures of merit: confusion counts, pixel accuracy, IoU, PSNR."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+
+class Confusion:
+    """Counts of (true class, predicted class) over pixels.
+
+    counts: (K, K) int64, rows true, columns predicted.
+    """
+
+    def __init__(self, classes: int) -> None:
+        self.counts = np.zeros((classes, classes), dtype=np.int64)
+
+    def add(self, truth: np.ndarray, predicted: np.ndarray) -> None:
+        """Two arrays of class numbers, of one shape."""
+        classes = len(self.counts)
+        joint = truth.astype(np.int64).ravel() * classes + predicted.astype(np.int64).ravel()
+        self.counts += np.bincount(joint, minlength=classes * classes).reshape(classes, classes)
+
+    @property
+    def accuracy(self) -> float:
+        """Share of pixels with the right class."""
+        return float(np.trace(self.counts) / self.counts.sum())
+
+    @property
+    def iou(self) -> np.ndarray:
+        """(K,) intersection over union per class; NaN for a class that is neither true nor predicted anywhere."""
+        hit = np.diag(self.counts).astype(np.float64)
+        union = self.counts.sum(0) + self.counts.sum(1) - hit
+        return np.divide(hit, union, out=np.full(len(hit), math.nan), where=union > 0)
+
+    @property
+    def mean_iou(self) -> float:
+        """Mean IoU over the classes that occur."""
+        return float(np.nanmean(self.iou))
+
+
+def psnr(first: np.ndarray, second: np.ndarray) -> float:
+    """Peak signal to noise ratio in dB of two uint8 pictures; infinite if they are equal."""
+    error = float(np.mean((first.astype(np.float64) - second.astype(np.float64)) ** 2))
+    return math.inf if error == 0.0 else 10.0 * math.log10(255.0**2 / error)

@@ -1,0 +1,118 @@
+"""Models on disk: safetensors only, so that loading one never runs code; what a model is stands in the file's metadata."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from vidtrans.errors import UsageError, nearest_names
+from vidtrans.nets import make_net
+
+FORMAT = "vidtrans-1"
+
+# name -> (file in vidtrans/models, what it was trained on); a name here is what --model takes besides a path.
+BUNDLED: dict[str, tuple[str, str]] = {
+    "street": ("street.safetensors", "a rendered summer street and its segmentation (vidtrans render)"),
+}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A net with its papers.
+
+    Attributes:
+        net: see nets/contract.py; float32, evaluation mode.
+        trained: how it was trained (recipe, steps, data), as saved.
+        quality: measured figures, as saved; empty if never measured.
+        sha256: of the file, hexadecimal.
+        bundled: what a bundled model was trained on, in words; None for a user's own.
+    """
+
+    net: Any
+    trained: dict[str, Any] = field(default_factory=dict)
+    quality: dict[str, Any] = field(default_factory=dict)
+    sha256: str = ""
+    bundled: str | None = None
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """The whole file or nothing: written beside its place, flushed to disk, then renamed."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def save_model(
+    path: Path,
+    net: Any,
+    *,
+    trained: dict[str, Any] | None = None,
+    quality: dict[str, Any] | None = None,
+    half: bool = False,
+) -> None:
+    """Write a net as one safetensors file. half: store float16 (loading gives float32 again)."""
+    dtype = torch.float16 if half else torch.float32
+    tensors = {name: tensor.detach().cpu().to(dtype).contiguous() for name, tensor in net.state_dict().items()}
+    metadata = {
+        "format": FORMAT,
+        "family": net.family,
+        "config": json.dumps(net.config.to_json()),
+        "trained": json.dumps(trained or {}),
+        "quality": json.dumps(quality or {}),
+    }
+    write_atomically(path, save(tensors, metadata))
+
+
+def load_model(name: str | Path) -> Model:
+    """The model of that bundled name or path.
+
+    Raises:
+        UsageError: no such model, or the file is not one.
+    """
+    path, bundled = _find(str(name))
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                raise UsageError(f"{path} is no vidtrans model of format {FORMAT}; train one with vidtrans train")
+            tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 (not a mapping)
+        net = make_net(metadata["family"], json.loads(metadata["config"]))
+        net.load_state_dict(tensors)
+    except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"{path} cannot be read as a vidtrans model ({reason})") from error
+    return Model(
+        net=net.eval().requires_grad_(False),
+        trained=json.loads(metadata.get("trained", "{}")),
+        quality=json.loads(metadata.get("quality", "{}")),
+        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        bundled=bundled,
+    )
+
+
+def _find(name: str) -> tuple[Path, str | None]:
+    if name in BUNDLED:
+        file, words = BUNDLED[name]
+        return Path(__file__).parent / "models" / file, words
+    path = Path(name)
+    if path.is_dir():
+        path = path / "model.safetensors"
+    if not path.is_file():
+        raise UsageError(f"no model {name!r}: neither a file, nor a run folder, nor bundled; {nearest_names(name, tuple(BUNDLED))}")
+    return path, None

@@ -1,0 +1,50 @@
+"""Kinds of values that several commands take: a size, and a positive exact fraction."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+import click
+
+# Fraction() itself also takes "1e999999999", which it would spend hours to write out.
+_NUMBER = re.compile(r"[0-9]{1,18}(\.[0-9]{0,18})?|\.[0-9]{1,18}|[0-9]{1,18}/[1-9][0-9]{0,17}")
+_WIDTH_HEIGHT = re.compile(r"([0-9]{1,6})[xX]([0-9]{1,6})")
+
+
+class SizeType(click.ParamType):  # type: ignore[type-arg]  # generic in the newest click only
+    """"WIDTHxHEIGHT" in pixels, both at least 1, to (width, height)."""
+
+    name = "size"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        return "WIDTHxHEIGHT"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        if isinstance(value, tuple):  # a default
+            width, height = value
+            return int(width), int(height)
+        match = _WIDTH_HEIGHT.fullmatch(str(value).strip())
+        if match is None or not int(match[1]) or not int(match[2]):
+            self.fail(f"{value!r} is not a size; give WIDTHxHEIGHT in pixels, such as 512x256.", param, ctx)
+        return int(match[1]), int(match[2])
+
+
+class FractionType(click.ParamType):  # type: ignore[type-arg]
+    """A positive number, kept exact: "8", "7.5" or "30000/1001"."""
+
+    name = "fraction"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        return "NUMBER"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Fraction:
+        text = str(value).strip()  # of a default, too: str(7.5) is the shortest decimal, which is what was meant
+        number = Fraction(text) if _NUMBER.fullmatch(text) else Fraction(0)
+        if not number:
+            self.fail(f"{value!r} is not a positive number; give one such as 8, 7.5 or 30000/1001.", param, ctx)
+        return number
+
+
+SIZE = SizeType()
+FRACTION = FractionType()

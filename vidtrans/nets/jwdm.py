@@ -1,0 +1,175 @@
+"""Joint Wasserstein Distribution Matching (JWDM, journal name JWAE), Table 4: one encoder and one decoder per domain.
+
+Every domain's encoder maps into one latent space, so a latent of one domain can be decoded in any other, and latents of two
+keyframes can be blended. Decisions where the paper is silent or contradicts itself are numbered as in docs/method.md (J1-J7).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vidtrans.errors import UsageError
+from vidtrans.nets.blocks import NormReLU, ResidualBlock, Upsample2, conv, init_normal
+from vidtrans.nets.contract import Domain, SizeFacts, domain_named, domains_from_json
+
+
+@dataclass(frozen=True)
+class JWDMConfig:
+    """The shape of a JWDM net; it is saved with the weights. The defaults are the paper's.
+
+    Attributes:
+        domains: two in the paper, any number here.
+        width: channels of the first layer (Table 4: 64); the next layers have 2 and 4 times as many.
+        latent_channels: Nz, 256 in the paper.
+        blocks: residual blocks in each encoder and each decoder (6; J2).
+        res_convs: convolutions in a residual block (2; J1).
+        embedding: "relu" is Table 4's norm and ReLU, so z >= 0; "linear" leaves the embedding bare (J4).
+        upsampling: "transposed" (Table 4, J3) or "resize" (no checkerboards).
+        label_head: "tanh" paints labels as a picture (the paper); "palette" gives one score per class, whose softmax weighs the
+            palette's colours.
+        trained_size: (width, height) in pixels of the training frames.
+    """
+
+    domains: tuple[Domain, ...]
+    width: int = 64
+    latent_channels: int = 256
+    blocks: int = 6
+    res_convs: int = 2
+    embedding: str = "relu"
+    upsampling: str = "transposed"
+    label_head: str = "tanh"
+    trained_size: tuple[int, int] = (128, 128)
+
+    def __post_init__(self) -> None:
+        names = [domain.name for domain in self.domains]
+        if len(names) < 2 or len(set(names)) != len(names):
+            raise UsageError(f"a model needs two or more domains with different names, not {names}")
+        if min(self.width, self.latent_channels, self.blocks) < 1:
+            raise UsageError("width, latent_channels and blocks must be at least 1")
+        for field, value, allowed in (
+            ("res_convs", self.res_convs, (1, 2)),
+            ("embedding", self.embedding, ("relu", "linear")),
+            ("upsampling", self.upsampling, ("transposed", "resize")),
+            ("label_head", self.label_head, ("tanh", "palette")),
+        ):
+            if value not in allowed:
+                raise UsageError(f"{field} must be one of {', '.join(map(str, allowed))}, not {value!r}")
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, row: dict[str, Any]) -> JWDMConfig:
+        row = dict(row)
+        row["domains"] = domains_from_json(row["domains"])
+        row["trained_size"] = tuple(row["trained_size"])
+        return cls(**row)
+
+
+EMBED_KERNEL = 8  # Table 4: the embedding is an 8x8 convolution without padding, the decoder's first layer its transpose
+
+
+class Encoder(nn.Sequential):
+    """Table 4, upper half: (B, 3, H, W) -> z (B, Nz, H/4 - 7, W/4 - 7). 11.65 M parameters at width 64."""
+
+    def __init__(self, config: JWDMConfig) -> None:
+        w = config.width
+        embed: list[nn.Module] = [conv(4 * w, config.latent_channels, EMBED_KERNEL, padding=0)]
+        if config.embedding == "relu":
+            embed.append(NormReLU())
+        super().__init__(
+            conv(3, w, 7, padding=3),
+            NormReLU(),
+            conv(w, 2 * w, 3, 2, padding=1),
+            NormReLU(),
+            conv(2 * w, 4 * w, 3, 2, padding=1),
+            NormReLU(),
+            *(ResidualBlock(4 * w, config.res_convs) for _ in range(config.blocks)),
+            *embed,
+        )
+
+
+class Decoder(nn.Module):
+    """Table 4, lower half: z -> (B, 3 or K, H, W). 11.65 M parameters at width 64.
+
+    `lift` is its first layer, the 8x8 transposed convolution. It is linear, so lifted features may be blended in place of
+    latents: L((1-t) z0 + t z1) = (1-t) L(z0) + t L(z1).
+    """
+
+    def __init__(self, config: JWDMConfig, outputs: int, tanh: bool) -> None:
+        super().__init__()
+        w = config.width
+        self.lift = nn.ConvTranspose2d(config.latent_channels, 4 * w, EMBED_KERNEL, bias=False)
+        self.finish = nn.Sequential(
+            NormReLU(),
+            *(ResidualBlock(4 * w, config.res_convs) for _ in range(config.blocks)),
+            Upsample2(4 * w, 2 * w, config.upsampling),
+            Upsample2(2 * w, w, config.upsampling),
+            nn.Conv2d(w, outputs, 7, padding=3),
+            *([nn.Tanh()] if tanh else []),
+        )
+
+
+class JWDM(nn.Module):
+    """Encoders and decoders of all domains; no weights are shared between domains (J24).
+
+    Fields: family, config, domains, sizes, shares_latent, lift_norm (see nets/contract.py).
+    """
+
+    family = "jwdm"
+    shares_latent = True
+    lift_norm = "instance_relu"
+
+    def __init__(self, config: JWDMConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.domains = config.domains
+        # 36: the 8x8 embedding needs more than one position left, or instance norm has nothing to measure.
+        self.sizes = SizeFacts(multiple=4, minimum=36, trained=config.trained_size)
+        encoders, decoders = {}, {}
+        for domain in config.domains:
+            encoders[domain.name] = Encoder(config)
+            scores = domain.is_label and config.label_head == "palette"
+            decoders[domain.name] = Decoder(config, len(domain.colours) if scores else 3, tanh=not scores)
+            if scores:
+                colours = torch.from_numpy(domain.colours.array.copy()).float() / 127.5 - 1.0
+                self.register_buffer(f"palette_{domain.name}", colours, persistent=False)
+        self.encoders = nn.ModuleDict(encoders)
+        self.decoders = nn.ModuleDict(decoders)
+        init_normal(self)
+
+    def has_scores(self, domain: str) -> bool:
+        """Whether `finish` gives class scores for this domain."""
+        return domain_named(self.domains, domain).is_label and self.config.label_head == "palette"
+
+    def encode(self, x: Tensor, domain: str) -> Tensor:
+        """(B, 3, H, W) in [-1, 1] -> z (B, Nz, H/4 - 7, W/4 - 7). H and W: multiples of 4, at least 36."""
+        return self.encoders[domain](x)
+
+    def lift(self, z: Tensor, domain: str) -> Tensor:
+        """z -> (B, 4 * width, H/4, W/4), the decoder's first, linear layer."""
+        return self._decoder(domain).lift(z)
+
+    def finish(self, a: Tensor, domain: str) -> Tensor:
+        """Lifted features -> (B, 3, H, W) in [-1, 1], or (B, K, H, W) class scores (see `has_scores`)."""
+        return self._decoder(domain).finish(a)
+
+    def colour(self, out: Tensor, domain: str) -> Tensor:
+        """What `finish` gave -> (B, 3, H, W) in [-1, 1]; class scores become the palette's expected colour."""
+        if not self.has_scores(domain):
+            return out
+        palette: Tensor = getattr(self, f"palette_{domain}")
+        return torch.einsum("bkhw,kc->bchw", out.float().softmax(1), palette)
+
+    def decode(self, z: Tensor, domain: str) -> Tensor:
+        """z -> (B, 3, H, W) in [-1, 1]."""
+        return self.colour(self.finish(self.lift(z, domain), domain), domain)
+
+    def _decoder(self, domain: str) -> Decoder:
+        decoder = self.decoders[domain]
+        assert isinstance(decoder, Decoder)
+        return decoder

@@ -1,0 +1,67 @@
+"""What `vidtrans upsample` is told: a frozen dataclass that checks itself, and the only place where its defaults stand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vidtrans.errors import UsageError
+from vidtrans.video.encoder import EncoderOptions
+
+DEFAULT_MODEL = "street"
+DETAILS = ("keyframes", "none")
+
+
+@dataclass(frozen=True)
+class UpsampleOptions:
+    """One run of the main job.
+
+    Attributes:
+        input: the video to read.
+        to: the target domain.
+        from_: the input's domain; None: the model's other one, where it has two.
+        factor: output frames per input frame, a whole number >= 1; 1 translates only.
+        output, output_to: the two files to write; None: IN.xFACTOR.EXT and IN.xFACTOR.DOMAIN.EXT beside the input.
+        overwrite: whether files of those names may be replaced.
+        model: a bundled name, a model file or a run folder.
+        engine: a name in engines.ENGINES; device: "cpu", "cuda" ...
+        size: (width, height) in pixels at which the network works; None: the height it was trained at, with the input's aspect.
+        detail: "keyframes" carries what the decoder loses of the keyframes into the in-betweens; "none" is the paper's raw decoding.
+        encoder: of both outputs.
+    """
+
+    input: Path
+    to: str
+    from_: str | None = None
+    factor: int = 8
+    output: Path | None = None
+    output_to: Path | None = None
+    overwrite: bool = False
+    model: str = DEFAULT_MODEL
+    engine: str = "torch"
+    device: str = "cpu"
+    size: tuple[int, int] | None = None
+    detail: str = "keyframes"
+    encoder: EncoderOptions = field(default_factory=EncoderOptions)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.factor, int) or self.factor < 1:
+            raise UsageError(f"--factor must be a whole number of at least 1, not {self.factor}")
+        if self.size is not None and min(self.size) < 1:
+            raise UsageError(f"--size must be at least 1x1, not {self.size[0]}x{self.size[1]}")
+        if self.detail not in DETAILS:
+            raise UsageError(f"--detail must be one of {', '.join(DETAILS)}, not {self.detail!r}")
+        first, second = self.output_paths
+        if first.absolute() == second.absolute():
+            raise UsageError(f"both outputs would be {first}; give --out-to another name")
+
+    @property
+    def output_paths(self) -> tuple[Path, Path]:
+        """Where the up-converted input and its translation go."""
+        # A container that cannot be written is replaced; MP4 plays everywhere.
+        suffix = self.input.suffix if self.input.suffix.lower() in (".mp4", ".mkv", ".mov") else ".mp4"
+        stem = f"{self.input.stem}.x{self.factor}"
+        return (
+            self.output or self.input.with_name(f"{stem}{suffix}"),
+            self.output_to or self.input.with_name(f"{stem}.{self.to}{suffix}"),
+        )

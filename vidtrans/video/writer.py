@@ -1,0 +1,280 @@
+"""Writes one video: frames with exact times in, a finished file under its final name out, or nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import TypeAlias
+
+import av
+import numpy as np
+from av.video.frame import PictureType
+
+from vidtrans.errors import OutputError
+from vidtrans.video.carried import CarriedStreams
+from vidtrans.video.encoder import EncoderOptions, encoder_settings, find_encoder, stored_pix_fmt
+from vidtrans.video.frame import TAG_RANGE_FULL, TAG_RANGE_LIMITED, Colour, Frame, PixelFormat
+
+Packet: TypeAlias = "av.Packet[av.VideoStream]"
+
+
+class Segment:
+    """A run of frames through one encoder, from its first frame to its flush.
+
+    Packets leave in another order than frames come, and MP4 stores steps between packets: it would lose the length of the last frame where
+    frames differ in length. So every packet carries the duration of its own frame, and in a run of varying lengths the last frame
+    is made a keyframe, which leaves the encoder last, and keeps the same distance between decoding and showing as the first.
+    """
+
+    def __init__(self, stream: av.VideoStream, pix_fmt: PixelFormat, colour: Colour, time_base: Fraction) -> None:
+        self._stream = stream
+        self._pix_fmt = pix_fmt
+        self._colour = colour
+        self._time_base = time_base
+        self._durations: dict[int, int] = {}  # of the frames inside the encoder, by their time, in ticks
+        self._held: Frame | None = None
+        self._varies = False
+        self._delay: int | None = None  # between decoding and showing the first frame, in ticks
+
+    def encode(self, frame: Frame) -> list[Packet]:
+        """Takes a frame and passes on the one before; returns the packets that are ready."""
+        held, self._held = self._held, frame
+        if held is None:
+            return []
+        self._varies |= held.duration != frame.duration
+        return self._timed(self._stream.encode(self._picture(held)))
+
+    def flush(self) -> list[Packet]:
+        """The packets still inside the encoder."""
+        if self._held is None:
+            return []
+        picture = self._picture(self._held)
+        if self._varies:
+            picture.pict_type = PictureType.I
+        packets = self._timed([*self._stream.encode(picture), *self._stream.encode(None)])
+        if self._varies and self._delay is not None and packets[-1].pts == picture.pts:
+            packets[-1].dts = max(_ticks(packets[-1].dts), _ticks(picture.pts) - self._delay)
+        return packets
+
+    def _picture(self, frame: Frame) -> av.VideoFrame:
+        """The frame as the encoder takes it, its time in ticks."""
+        picture = _picture(frame.planes, self._pix_fmt)
+        picture.colorspace = self._colour.matrix_tag
+        picture.color_range = self._colour.range_tag
+        picture.color_primaries = self._colour.primaries
+        picture.color_trc = self._colour.transfer
+        stored = self._stream.codec_context.pix_fmt
+        if stored != self._pix_fmt.name:
+            # Repacking only: the range is named on both sides so that the scaler leaves the code values alone.
+            span = TAG_RANGE_FULL if self._colour.full_range else TAG_RANGE_LIMITED
+            picture = picture.reformat(format=stored, src_color_range=span, dst_color_range=span)
+        start = round(frame.time / self._time_base)
+        picture.time_base = self._time_base
+        picture.pts = start
+        # Both ends are rounded, not the length: on a coarse clock the pieces still add up.
+        self._durations[start] = round((frame.time + frame.duration) / self._time_base) - start
+        return picture
+
+    def _timed(self, packets: list[Packet]) -> list[Packet]:
+        for packet in packets:
+            if self._delay is None:
+                self._delay = _ticks(packet.pts) - _ticks(packet.dts)
+            packet.duration = self._durations.pop(_ticks(packet.pts))
+        return packets
+
+
+class VideoWriter:
+    """Encodes frames into a new file beside a copy of the input's audio; a context manager.
+
+    Everything that can be refused is refused by the constructor. Until `close` the file is called `.NAME.partial.EXTENSION`; it takes its
+    final name when it is complete and on the disk. An exception inside the `with` block, or `abort`, leaves nothing behind.
+
+    Args:
+        path: the file to make; its extension chooses the container.
+        width, height: pixels of every frame.
+        rate: frames per second, nominal; encoders plan with it, times come from the frames.
+        time_base: seconds per tick of the output's clock, see `clock.exact_time_base`. MP4 and MOV keep it, Matroska counts milliseconds.
+        pix_fmt: format of every frame, see `encoder.choose_pix_fmt`.
+        colour: how the frames are meant; its tags are written.
+        encoder: codec and settings.
+        carry_from: the input, whose audio and metadata are taken over; None: none.
+        overwrite: whether a file of that name may be replaced.
+        sample_aspect_ratio: width over height of a pixel; None: not declared.
+        display_matrix: nine fixed-point numbers that turn the picture for display; None: shown as stored.
+
+    Attributes:
+        path: the file to make.
+        notes: things a user should be told, one line each.
+        segments: the runs of frames the file is made of.
+
+    Raises:
+        OutputError: the file cannot be made this way; says what would work.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        width: int,
+        height: int,
+        rate: Fraction,
+        time_base: Fraction,
+        pix_fmt: PixelFormat,
+        colour: Colour,
+        encoder: EncoderOptions,
+        carry_from: Path | None = None,
+        overwrite: bool = False,
+        sample_aspect_ratio: Fraction | None = None,
+        display_matrix: tuple[int, ...] | None = None,
+    ) -> None:
+        self.path = Path(path)
+        self.notes: list[str] = []
+        check_output_path(self.path, overwrite=overwrite)
+        if carry_from is not None and self.path.exists() and self.path.samefile(carry_from):
+            raise OutputError(f"{self.path}: is the input itself; choose another name")
+        codec = find_encoder(encoder.codec)
+        settings, notes = encoder_settings(encoder, codec)
+        self.notes += notes
+        self._partial = self.path.with_name(f".{self.path.stem}.partial{self.path.suffix}")
+        self._shapes = pix_fmt.plane_shapes(width, height)
+        self._pix_fmt = pix_fmt
+        self._end: Fraction | None = None
+        self._carried: CarriedStreams | None = None
+        self._container = _open(self._partial, time_base)
+        try:
+            stream = self._container.add_stream(encoder.codec, rate=rate, options=settings, width=width, height=height)
+            assert isinstance(stream, av.VideoStream)
+            context = stream.codec_context
+            context.pix_fmt = stored_pix_fmt(codec, pix_fmt)
+            context.time_base = time_base
+            context.thread_count = encoder.threads
+            context.colorspace, context.color_range = colour.matrix_tag, colour.range_tag
+            context.color_primaries, context.color_trc = colour.primaries, colour.transfer
+            if sample_aspect_ratio is not None:
+                context.sample_aspect_ratio = sample_aspect_ratio
+            if display_matrix is not None:
+                stream.set_display_matrix(display_matrix)
+            if carry_from is not None:
+                self._carried = CarriedStreams(Path(carry_from), self._container, self.notes)
+            self._container.start_encoding()
+        except (av.FFmpegError, ValueError, OSError) as error:
+            self.abort()
+            raise OutputError(f"{self.path}: {codec.name} {width}x{height} {pix_fmt.name} cannot be written ({error})") from error
+        except BaseException:
+            self.abort()
+            raise
+        self.segments = [Segment(stream, pix_fmt, colour, time_base)]
+
+    def __enter__(self) -> VideoWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abort()
+
+    def write(self, frame: Frame) -> None:
+        """Appends a frame, which must begin after the one before.
+
+        Raises:
+            OutputError: the encoder or the disk refuses.
+            ValueError: a frame of another size or format, or out of order.
+        """
+        if frame.pix_fmt != self._pix_fmt or tuple(plane.shape for plane in frame.planes) != self._shapes:
+            raise ValueError(f"frame of {frame.pix_fmt.name} {frame.width}x{frame.height} does not fit {self.path.name}")
+        if self._end is not None and frame.time < self._end:
+            raise ValueError(f"frame at {frame.time} s begins before {self._end} s, the end of the one before")
+        self._end = frame.time + frame.duration
+        try:
+            self._mux(self.segments[-1].encode(frame))
+        except (av.FFmpegError, OSError) as error:
+            raise OutputError(f"{self.path}: cannot be written further ({error})") from error
+
+    def close(self) -> None:
+        """Flushes the encoder, copies the rest of the audio and gives the file its name.
+
+        Raises:
+            OutputError: the file cannot be completed, or no frame was written; nothing is left behind.
+        """
+        try:
+            if self._end is None:
+                raise OutputError(f"{self.path}: no frame was written")
+            self._mux(self.segments[-1].flush())
+            if self._carried is not None:
+                self._carried.copy_until(None)
+                self._carried.close()
+            self._container.close()
+            with self._partial.open("rb+") as file:
+                os.fsync(file.fileno())
+            self._partial.replace(self.path)
+        except (av.FFmpegError, OSError) as error:
+            self.abort()
+            raise OutputError(f"{self.path}: cannot be completed ({error})") from error
+        except BaseException:
+            self.abort()
+            raise
+
+    def abort(self) -> None:
+        """Drops everything; may be called twice."""
+        # Removed first: closing then finds no file to finish.
+        self._partial.unlink(missing_ok=True)
+        with contextlib.suppress(av.FFmpegError, OSError):
+            self._container.close()
+        if self._carried is not None:
+            self._carried.close()
+
+    def _mux(self, packets: list[Packet]) -> None:
+        for packet in packets:
+            if self._carried is not None and packet.dts is not None:
+                self._carried.copy_until(packet.dts * packet.time_base)
+            self._container.mux(packet)
+
+
+def check_output_path(path: Path, *, overwrite: bool) -> None:
+    """Refuses a file name that cannot become a video, before anything is opened.
+
+    Raises:
+        OutputError: no such folder, not writable, exists and may not be replaced, or an extension that names no container.
+    """
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise OutputError(f"{path}: there is no folder {folder}; make it first")
+    if path.is_dir():
+        raise OutputError(f"{path}: is a folder; name a file in it, such as {path / 'out.mp4'}")
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path}: exists already; choose another name or allow overwriting")
+    if not os.access(folder, os.W_OK):
+        raise OutputError(f"{path}: folder {folder} may not be written to; choose another one")
+    _open(path, Fraction(1, 1000))
+
+
+def _open(path: Path, time_base: Fraction) -> av.container.OutputContainer:
+    """An output container; no file is made until its header is written."""
+    options = {}
+    if path.suffix.lower() in (".mp4", ".mov", ".m4v"):
+        ticks = str(time_base.denominator)
+        # The index goes to the front, so that players can start while they load; both of its clocks count in our ticks.
+        options = {"movflags": "+faststart", "video_track_timescale": ticks, "movie_timescale": ticks}
+    try:
+        return av.open(f"file:{path.absolute()}", "w", container_options=options)
+    except ValueError as error:
+        raise OutputError(f"{path}: extension {path.suffix!r} names no video container; use .mp4, .mkv, .mov, .webm or .avi") from error
+
+
+def _ticks(value: int | None) -> int:
+    assert value is not None  # an encoder stamps every packet
+    return value
+
+
+def _picture(planes: tuple[np.ndarray, ...], pix_fmt: PixelFormat) -> av.VideoFrame:
+    """An FFmpeg frame that holds exactly these code values."""
+    height, width = planes[0].shape
+    picture = av.VideoFrame(width, height, pix_fmt.name)
+    for source, target in zip(planes, picture.planes, strict=True):
+        padded = np.frombuffer(memoryview(target), dtype=pix_fmt.dtype).reshape(-1, target.line_size // source.itemsize)
+        padded[: source.shape[0], : source.shape[1]] = source
+    return picture
