@@ -64,7 +64,9 @@ def framemd5(ffmpeg: Callable[..., bytes]) -> Callable[[Path], list[str]]:
     """`framemd5(path) -> list`: the MD5 of every picture's code values as another program decodes them."""
 
     def run(path: Path) -> list[str]:
-        lines = ffmpeg("-i", path, "-map", "0:v:0", "-fps_mode", "passthrough", "-f", "framemd5", "-").decode().splitlines()
+        lines = (
+            ffmpeg("-i", path, "-map", "0:v:0", "-fps_mode", "passthrough", "-f", "framemd5", "-").decode().splitlines()
+        )
         return [line.split(",")[-1].strip() for line in lines if not line.startswith("#")]
 
     return run
@@ -150,7 +152,9 @@ def make_clip() -> Callable[..., Path]:
             durations: dict[int, int] = {}
             packets = []
             for index, (begin, end) in enumerate(zip(instants[:-1], instants[1:], strict=True)):
-                frame = av.VideoFrame.from_ndarray(moving_picture(index, width, height), "rgb24").reformat(format=pix_fmt)
+                frame = av.VideoFrame.from_ndarray(moving_picture(index, width, height), "rgb24").reformat(
+                    format=pix_fmt
+                )
                 frame.pts, frame.time_base = int(begin / time_base), time_base
                 durations[frame.pts] = int((end - begin) / time_base)
                 packets += stream.encode(frame)

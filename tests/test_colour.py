@@ -31,7 +31,9 @@ def random_planes(pix_fmt: PixelFormat, width: int, height: int) -> tuple[torch.
 
 @pytest.mark.parametrize("matrix", MATRICES)
 @pytest.mark.parametrize("full_range", [False, True])
-@pytest.mark.parametrize("name", [name for name, known in PIXEL_FORMATS.items() if (known.chroma_shift_x, known.kind) != (1, "yuv")])
+@pytest.mark.parametrize(
+    "name", [name for name, known in PIXEL_FORMATS.items() if (known.chroma_shift_x, known.kind) != (1, "yuv")]
+)
 def test_full_size_chroma_makes_the_way_back_exact(name: str, full_range: bool, matrix: Matrix) -> None:
     pix_fmt, colour = PIXEL_FORMATS[name], Colour(matrix, full_range)
     planes = random_planes(pix_fmt, 33, 17)
@@ -72,7 +74,9 @@ def test_chroma_sits_with_the_left_column_and_between_the_rows(name: str) -> Non
     full_down = rgb_to_planes(down, PIXEL_FORMATS["yuv444p"], colour)[1] - plain
     got_across = rgb_to_planes(across, pix_fmt, colour)[1] - 128
     got_down = rgb_to_planes(down, pix_fmt, colour)[1] - 128
-    torch.testing.assert_close(got_across[:, 2, 1:7], full_across[:, 2, 2:14:2] + plain[0, 0, 0] - 128, atol=1e-3, rtol=0)
+    torch.testing.assert_close(
+        got_across[:, 2, 1:7], full_across[:, 2, 2:14:2] + plain[0, 0, 0] - 128, atol=1e-3, rtol=0
+    )
     middle = full_down[:, :, 4] if name == "yuv422p" else (full_down[:, 0::2, 4] + full_down[:, 1::2, 4]) / 2
     torch.testing.assert_close(got_down[:, :, 2], middle + plain[0, 0, 0] - 128, atol=1e-3, rtol=0)
     # And the way up puts it back where it was: inside, a ramp survives both ways.
@@ -148,7 +152,9 @@ def test_agrees_with_ffmpeg(
     (tmp_path / "in.raw").write_bytes(b"".join(plane.numpy().tobytes() for plane in whole))
     span = "pc" if full_range else "tv"
     # The scaler would put chroma midway between two columns unless it is told where the standards put it.
-    where = f"in_h_chr_pos={0 if pix_fmt.chroma_shift_x else -513}:in_v_chr_pos={128 if pix_fmt.chroma_shift_y else -513}"
+    where = (
+        f"in_h_chr_pos={0 if pix_fmt.chroma_shift_x else -513}:in_v_chr_pos={128 if pix_fmt.chroma_shift_y else -513}"
+    )
     ranges = f"in_color_matrix={matrix}:in_range={span}:out_range=pc"
     scale = f"scale={ranges}:{where}:flags=accurate_rnd+full_chroma_int+bicubic,format=rgb24"
     raw = ffmpeg(

@@ -1,4 +1,4 @@
-"""The rendered street is ground truth: it must be a function of seed, season and instant, and its motion must be true."""
+"""The rendered street is ground truth: a function of seed, season and instant, and its motion must be true."""
 
 from __future__ import annotations
 

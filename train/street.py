@@ -1,7 +1,7 @@
 """A procedural drive through a street: picture, classes and motion at any instant, as ground truth.
 
-Every part of the world is an affine image of a unit shape. Each is tested against the rays of its rectangle on screen, all at
-once as a flat list of (part, ray) pairs; the nearest hit wins, and what was hit is shaded once, at the end.
+Every part of the world is an affine image of a unit shape. Each is tested against the rays of its rectangle on screen,
+all at once as a flat list of (part, ray) pairs; the nearest hit wins, and what was hit is shaded once, at the end.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class _Scene:
 
 
 class Street:
-    """The drive of a seed. Thread-safe reading, no state but caches; the season changes materials and light, never geometry.
+    """The drive of a seed. It holds no state but caches; the season changes materials and light, never geometry.
 
     Args:
         seed: any whole number.
@@ -124,10 +124,10 @@ class Street:
             raise UsageError(f"{samples} samples a pixel cannot be rendered; at least 1 is needed")
         scene = _Scene(self._world.parts((t,), t), eye, self.device)
         view = self._cast(scene, samples)
-        hits = Hits(
-            scene.table, self._numbers(scene, 0, (BALL, BALL, BALL)), self._numbers(scene, 2, (GROUND, HILLS, SKY))[view.row], view.row,
-            view.depth, view.rays, eye.position.tolist(), 1.0 / (eye.focal * samples), view.u, view.height,
-        )  # fmt: skip
+        material = self._numbers(scene, 2, (GROUND, HILLS, SKY))[view.row]
+        shapes, pixel = self._numbers(scene, 0, (BALL, BALL, BALL)), 1.0 / (eye.focal * samples)
+        place = eye.position.tolist()
+        hits = Hits(scene.table, shapes, material, view.row, view.depth, view.rays, place, pixel, view.u, view.height)
         hits.shadow = self._shadow(scene, hits, samples)
         light = self._looks.light(hits, t).view(height, samples, width, samples, 3).mean((1, 3))
         rgb = (self._looks.develop(light) * 255.0 + 0.5).to(torch.uint8)
@@ -142,8 +142,8 @@ class Street:
         """Where what is seen at t seconds will be at `to` seconds.
 
         Returns:
-            (H, W, 2) float32 flow in pixels (right, down) of the surface point at each pixel's centre, and (H, W) bool: true
-            where that point is inside the frame and not hidden at `to`.
+            (H, W, 2) float32 flow in pixels (right, down) of the surface point at each pixel's centre, and (H, W) bool:
+            true where that point is inside the frame and not hidden at `to`.
 
         Raises:
             UsageError: size below 16 x 16.
@@ -167,7 +167,7 @@ class Street:
         flow = torch.stack([x, y], -1).view(height, width, 2) - self._centres(width, height)
         if t == to:
             return torch.zeros_like(flow), torch.ones((height, width), dtype=torch.bool, device=self.device)
-        # Visible: at `to`, a ray at the pixel or a neighbour of it (of a grid twice as fine) meets the same part, no nearer.
+        # Visible: at `to`, a ray there or a neighbour of it (of a grid twice as fine) meets the same part, no nearer.
         later = self._cast(_Scene(after, then, self.device), 2)
         inside = (point[:, 2] > _NEAR) & (x >= 0) & (x < width) & (y >= 0) & (y < height)
         column, line = (x * 2).floor().clamp(0, 2 * width - 1).long(), (y * 2).floor().clamp(0, 2 * height - 1).long()
@@ -227,7 +227,7 @@ class Street:
         return _View(rays, (best >> 32).to(torch.int32).view(torch.float32), best & 0xFFFFFFFF, u, above)
 
     def _pairs(self, shapes: np.ndarray, boxes: np.ndarray, width: int) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """Blocks of (shape, part (p,), ray (p,)): every ray of every part's rectangle [x0, x1) x [y0, y1), one shape a block."""
+        """Every ray of every part's rectangle [x0, x1) x [y0, y1): blocks of (shape, part (p,), ray (p,))."""
         x0, x1, y0, y1 = boxes.T
         size = np.maximum(x1 - x0, 0) * np.maximum(y1 - y0, 0)
         for shape in (BOX, BALL, LEAFY, CYLINDER):
@@ -263,7 +263,7 @@ class Street:
         return along > 0.2 + 0.25 * noise
 
     def _ground(self, eye: _Eye, rays: Tensor) -> Tensor:
-        """The ground along rays (3, n): depth (inf: none), street coordinate u and height above the road, (3, n) metres."""
+        """The ground along rays (3, n): depth (inf: none), street coordinate, height above the road: (3, n) metres."""
         x, y, z = eye.position.tolist()
         down = (-rays[1]).clamp_min(1e-9)
         top, low = (y - KERB) / down, y / down
@@ -292,9 +292,8 @@ class Street:
         sun, eye, n = self._looks.sun, scene.eye, scene.count
         fall = scene.corners - np.maximum(scene.corners[..., 1:2] + eye.position[1], 0.0) / sun[1] * sun
         width, height = eye.width * samples, eye.height * samples
-        boxes = _rectangles(
-            eye.project(np.concatenate([fall, fall + (0.0, KERB, 0.0)], 1)), eye.focal * samples, width, height
-        )
+        hull = np.concatenate([fall, fall + np.array([0.0, KERB, 0.0])], 1)
+        boxes = _rectangles(eye.project(hull), eye.focal * samples, width, height)
         boxes[scene.distance > _SHADOWS_TO] = 0
         table = torch.cat([scene.table[:15], scene.tensor((scene.inverse @ sun).T)])
         shadow = torch.zeros_like(hits.depth)
@@ -318,7 +317,7 @@ _CORNERS = np.array([[x, y, z] for x in (-1.0, 1.0) for y in (-1.0, 1.0) for z i
 
 
 def _rectangles(corners: np.ndarray, focal: float, width: int, height: int) -> np.ndarray:
-    """Pixel rectangles (n, 4) x0, x1, y0, y1 that hold the pictures of convex hulls: corners (n, k, 3) in camera coordinates."""
+    """Pixel rectangles (n, 4) x0, x1, y0, y1 around convex hulls of corners (n, k, 3) in camera coordinates."""
     x, y, z = corners[..., 0], -corners[..., 1], corners[..., 2]
     depth = np.maximum(z, _NEAR)
     crosses = (z < _NEAR).any(1, keepdims=True)

@@ -1,4 +1,4 @@
-"""Materials, light and seasons of the rendered street. Colours are linear light; nothing here moves or hides anything."""
+"""Materials, light and seasons of the rendered street. Colours are linear light; nothing here moves anything."""
 
 from __future__ import annotations
 
@@ -265,7 +265,6 @@ class Looks:
         grey = torch.where(crack & (side < world.road), grey * 0.75, grey)
         road = grey[:, None] * self._colour((1.0, 1.0, 1.03))
         worn = (0.62 + 0.1 * coarse + 0.08 * fine).clamp(0.3, 0.9)
-        soft = foot.clamp_min(0.02)
         dash = ((z / 9.0) % 1.0 < 0.45).float()
         dash = torch.where(foot > 4.0, 0.45, dash)
         mark = ((0.085 - u.abs()) / (0.3 * hits.pixel * depth).clamp_min(0.01) + 0.5).clamp(0, 1) * dash
@@ -344,14 +343,16 @@ class Looks:
         colour = torch.stack(look[:3], -1)
         gloss = torch.zeros_like(depth)  # share of the mirrored sky
         param = look[3:]
-        for kind, paint in ((FACADE, self._facade), (ROOF, self._roof), (FOLIAGE, self._foliage), (CAR_BODY, self._car),
-                            (CAR_GLASS, self._cabin), (WHEEL, self._wheel), (SIGN, self._sign), (PLAIN, self._plain)):  # fmt: skip
+        paints = {
+            FACADE: self._facade, ROOF: self._roof, PLAIN: self._plain, FOLIAGE: self._foliage, CAR_BODY: self._car,
+            CAR_GLASS: self._cabin, WHEEL: self._wheel, SIGN: self._sign,
+        }  # fmt: skip
+        for kind, paint in paints.items():
             these = (material == kind).nonzero()[:, 0]
             if len(these):
-                surface = _Surface(
-                    colour[these], [c[these] for c in q], [c[these] for c in half], [c[these] for c in param], axis[these], world_normal[:, these],
-                    [c[these] for c in place], foot[these],
-                )  # fmt: skip
+                own, sizes, params, where = ([c[these] for c in columns] for columns in (q, half, param, place))
+                normals = world_normal[:, these]
+                surface = _Surface(colour[these], own, sizes, params, axis[these], normals, where, foot[these])
                 colour[these], gloss[these] = paint(surface)
         sun = (world_normal[0] * self.sun[0] + world_normal[1] * self.sun[1] + world_normal[2] * self.sun[2]).clamp_min(
             0.0
@@ -549,7 +550,8 @@ class Looks:
         lines = (((y * 2.5 + 0.25) % 1.0) < 0.4) & (x.abs() < 0.75) & (y.abs() < 0.8)
         colour = s.colour.clone()
         for number, base, ink, mask in (
-            (0, white, red, r > 0.7), (1, blue, white, arrow | (r > 0.93)), (2, red, white, bar | (r > 0.93)), (3, yellow, black, rim | arrow),
+            (0, white, red, r > 0.7), (1, blue, white, arrow | (r > 0.93)), (2, red, white, bar | (r > 0.93)),
+            (3, yellow, black, rim | arrow),
             (4, blue, white, rim | arrow | ((x > 0) & (r < 0.4))), (5, blue, white, rim | lines),
         ):  # fmt: skip
             face = torch.where(mask[:, None], self._colour(ink), self._colour(base))
@@ -569,7 +571,7 @@ class Looks:
 
 @dataclass
 class _Surface:
-    """The hits on one material: colour (k, 3); own coordinates, half sizes (m), parameters: lists of (k,); normal (3, k)."""
+    """The hits on one material: colour (k, 3), normal (3, k), lists of (k,): own and world coordinates, half sizes."""
 
     colour: Tensor
     q: list[Tensor]

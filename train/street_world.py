@@ -1,7 +1,7 @@
 """What stands where in the rendered street: the course, the buildings, trees, cars and people, as convex parts.
 
 Axes: x right, y up, z ahead, metres. Street coordinates (s, u): s runs along z, u is the distance to the right of the
-course's centre line. Everything is a function of the seed and the position (never of the season or of what was asked before).
+course's centre line. Everything is a function of seed and place, never of the season or of what was asked before.
 """
 
 from __future__ import annotations
@@ -28,16 +28,18 @@ _CLASS = {name: number for number, name in enumerate(STREET.classes)}
 _UPRIGHT = np.eye(3)
 
 _CAR_COLOURS = (
-    (0.02, 0.02, 0.025), (0.03, 0.03, 0.035), (0.8, 0.8, 0.8), (0.75, 0.76, 0.78), (0.25, 0.26, 0.28), (0.42, 0.43, 0.45), (0.1, 0.11, 0.12),
-    (0.45, 0.02, 0.02), (0.25, 0.01, 0.02), (0.02, 0.06, 0.3), (0.03, 0.12, 0.28), (0.04, 0.16, 0.08), (0.5, 0.28, 0.03), (0.28, 0.22, 0.15),
+    (0.02, 0.02, 0.025), (0.03, 0.03, 0.035), (0.8, 0.8, 0.8), (0.75, 0.76, 0.78), (0.25, 0.26, 0.28),
+    (0.42, 0.43, 0.45), (0.1, 0.11, 0.12), (0.45, 0.02, 0.02), (0.25, 0.01, 0.02), (0.02, 0.06, 0.3),
+    (0.03, 0.12, 0.28), (0.04, 0.16, 0.08), (0.5, 0.28, 0.03), (0.28, 0.22, 0.15),
 )  # fmt: skip
 _WALLS = (
-    (0.62, 0.55, 0.42), (0.7, 0.64, 0.52), (0.5, 0.22, 0.13), (0.38, 0.14, 0.09), (0.55, 0.5, 0.46), (0.35, 0.33, 0.32), (0.66, 0.45, 0.28),
-    (0.45, 0.52, 0.5), (0.68, 0.66, 0.62), (0.5, 0.36, 0.25), (0.3, 0.2, 0.15), (0.42, 0.46, 0.55), (0.6, 0.4, 0.35), (0.74, 0.72, 0.68),
+    (0.62, 0.55, 0.42), (0.7, 0.64, 0.52), (0.5, 0.22, 0.13), (0.38, 0.14, 0.09), (0.55, 0.5, 0.46),
+    (0.35, 0.33, 0.32), (0.66, 0.45, 0.28), (0.45, 0.52, 0.5), (0.68, 0.66, 0.62), (0.5, 0.36, 0.25),
+    (0.3, 0.2, 0.15), (0.42, 0.46, 0.55), (0.6, 0.4, 0.35), (0.74, 0.72, 0.68),
 )  # fmt: skip
 _CLOTHES = (
-    (0.03, 0.03, 0.04), (0.06, 0.08, 0.18), (0.4, 0.05, 0.04), (0.5, 0.5, 0.48), (0.1, 0.25, 0.12), (0.5, 0.36, 0.1), (0.2, 0.2, 0.22),
-    (0.08, 0.2, 0.4), (0.35, 0.2, 0.28), (0.3, 0.24, 0.16),
+    (0.03, 0.03, 0.04), (0.06, 0.08, 0.18), (0.4, 0.05, 0.04), (0.5, 0.5, 0.48), (0.1, 0.25, 0.12),
+    (0.5, 0.36, 0.1), (0.2, 0.2, 0.22), (0.08, 0.2, 0.4), (0.35, 0.2, 0.28), (0.3, 0.24, 0.16),
 )  # fmt: skip
 _SKIN = ((0.55, 0.33, 0.22), (0.4, 0.22, 0.13), (0.17, 0.08, 0.05), (0.62, 0.42, 0.3))
 
@@ -109,8 +111,8 @@ def car(rng: random.Random, parked: bool) -> Parts:
     build = _Builder(reach=130.0)
     kind = rng.choice(("saloon", "saloon", "hatch", "hatch", "suv", "suv", "van"))
     length, height, cabin, top = {
-        "saloon": (4.6, 1.45, (-1.75, 1.05), 0.62), "hatch": (4.0, 1.5, (-1.85, 0.95), 0.5), "suv": (4.7, 1.75, (-2.2, 1.05), 0.4),
-        "van": (5.2, 2.15, (-2.5, 1.75), 0.3),
+        "saloon": (4.6, 1.45, (-1.75, 1.05), 0.62), "hatch": (4.0, 1.5, (-1.85, 0.95), 0.5),
+        "suv": (4.7, 1.75, (-2.2, 1.05), 0.4), "van": (5.2, 2.15, (-2.5, 1.75), 0.3),
     }[kind]  # fmt: skip
     half_width = 0.9 if kind != "van" else 1.0
     paint = rng.choice(_CAR_COLOURS)
@@ -236,7 +238,7 @@ def bush(rng: random.Random) -> Parts:
 
 
 def building(rng: random.Random, width: float, house: bool, side: float) -> Parts:
-    """A building whose front is at x = 0 and which stretches away from the road: towards x > 0 where side is +1, else x < 0."""
+    """A building whose front is at x = 0; it stretches away from the road, towards x > 0 where side is +1."""
     build = _Builder(reach=FAR)
     depth = rng.uniform(9, 13)
     height = rng.uniform(4.5, 7) if house else rng.uniform(8, 22)
@@ -374,8 +376,9 @@ class World:
         self.lamp_height, self.lamp_gap = rng.uniform(6.0, 8.0), rng.choice((20.0, 40.0))
         self.start, self.speed = rng.uniform(0, 400), rng.uniform(6.5, 12.0)
         self.eye = rng.uniform(1.3, 1.65)
-        self.sway = [(amplitude, rng.uniform(*rate), rng.uniform(0, 6.3)) for amplitude, rate in (
-            (rng.uniform(0.1, 0.35), (0.4, 0.9)), (rng.uniform(0.008, 0.03), (0.5, 1.1)), (0.004, (3.0, 5.0)))]  # fmt: skip
+        sizes = (rng.uniform(0.1, 0.35), rng.uniform(0.008, 0.03), 0.004)  # sideways (m), yaw, pitch (radians)
+        rates = (rng.uniform(0.4, 0.9), rng.uniform(0.5, 1.1), rng.uniform(3.0, 5.0))  # rad/s
+        self.sway = [(size, rate, rng.uniform(0, 6.3)) for size, rate in zip(sizes, rates, strict=True)]
         self.ahead = [
             (gap, rng.uniform(1.0, 3.0), rng.uniform(0.15, 0.4), rng.uniform(0, 6.3))
             for gap in (rng.uniform(11, 17), rng.uniform(26, 34), rng.uniform(46, 60))
@@ -412,7 +415,7 @@ class World:
         return self.start + self.speed * t + 0.6 * math.sin(0.5 * t + self.sway[0][2])
 
     def parts(self, seen: tuple[float, ...], t: float) -> Parts:
-        """Whatever may be seen at one of the instants `seen`, standing where it is at t seconds: rows depend on `seen` only."""
+        """What may be seen at one of the instants `seen`, as it stands at t seconds: rows depend on `seen` only."""
         at = [self.distance(instant) for instant in seen]
         low, high = min(at) - BEHIND, max(at) + FAR
         tables = [self._chunk(k) for k in range(math.floor(low / CHUNK), math.floor(high / CHUNK) + 1)]
@@ -420,7 +423,7 @@ class World:
             gap, swing, rate, phase = self.ahead[number]
             s = self.distance(t) + gap + swing * math.sin(rate * t + phase)
             tables.append(self._stand("ahead", number, s, LANE / 2, 0.0, False, 0.0))
-        # Traffic and people stand on belts that move along the street; a slot of a belt is empty or always holds the same.
+        # Traffic and people stand on belts that move along the street; a slot is empty or always holds the same.
         belts = [("oncoming", -self.oncoming, self.oncoming_gap, 140.0, 0.7, -LANE / 2)]
         inner = self.edge - self.walk
         for name, side in (("right", 1.0), ("left", -1.0)):

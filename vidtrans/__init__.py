@@ -1,4 +1,4 @@
-"""vidtrans: one low-frame-rate video in, two synchronised high-frame-rate videos out (the input and its translation)."""
+"""vidtrans: one low-frame-rate video in, two synchronised high-frame-rate videos out (input and translation)."""
 
 from __future__ import annotations
 

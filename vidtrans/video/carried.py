@@ -18,7 +18,8 @@ _OWN_METADATA = {"major_brand", "minor_version", "compatible_brands", "encoder"}
 class CarriedStreams:
     """Copies the audio of one file into an open output, never further ahead than asked, with its own time stamps.
 
-    It reads the input with a demuxer of its own, so that two outputs can be written at two speeds and nothing is held in memory.
+    It reads the input with a demuxer of its own, so that two outputs can be written at two speeds and nothing is held
+    in memory.
 
     Args:
         source: the input file.
@@ -28,7 +29,9 @@ class CarriedStreams:
 
     def __init__(self, source: Path, output: av.container.OutputContainer, notes: list[str]) -> None:
         try:
-            self._input = av.open(f"file:{source.absolute()}", options={"protocol_whitelist": "file"}, metadata_errors="replace")
+            self._input = av.open(
+                f"file:{source.absolute()}", options={"protocol_whitelist": "file"}, metadata_errors="replace"
+            )
         except (av.FFmpegError, OSError) as error:
             raise InputError(f"{source}: its audio cannot be read ({error.strerror})") from error
         self._source = source
@@ -39,13 +42,17 @@ class CarriedStreams:
             try:
                 self._targets[stream.index] = output.add_stream_from_template(stream)
             except ValueError:
-                notes.append(f"audio stream {stream.index} ({name}) is left out: {output.format.name} cannot hold it; .mkv can")
+                notes.append(
+                    f"audio stream {stream.index} ({name}) is left out: {output.format.name} cannot hold it; .mkv can"
+                )
                 continue
             self._targets[stream.index].metadata.update(stream.metadata)
         for other in self._input.streams:
             if other.index not in self._targets:
                 other.discard = av.stream.Discard.all
-        output.metadata.update({key: value for key, value in self._input.metadata.items() if key.lower() not in _OWN_METADATA})
+        output.metadata.update(
+            {key: value for key, value in self._input.metadata.items() if key.lower() not in _OWN_METADATA}
+        )
         self._packets = self._demux()
         self._pending = next(self._packets, None)
 

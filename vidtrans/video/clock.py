@@ -12,11 +12,13 @@ MAX_TICKS_PER_SECOND = 100_000_000
 def exact_time_base(*steps: Fraction) -> Fraction:
     """The longest tick 1/n (seconds) of which every step is a whole multiple.
 
-    Steps are times such that every output instant is a sum of whole multiples of them: for an integer factor f, `input time base / f`; for
-    a factor p/q, `input time base / p`; for a target rate r, `1 / r` and the input's time base (which holds the start time).
+    Steps are times such that every output instant is a sum of whole multiples of them: for an integer factor f, `input
+    time base / f`; for a factor p/q, `input time base / p`; for a target rate r, `1 / r` and the input's time base
+    (which holds the start time).
 
-    Where n would pass MAX_TICKS_PER_SECOND no exact clock exists in every container. Then the tick is the shortest one below that limit
-    in which the first step's denominator still divides (or simply the limit), and each instant is to be rounded to it once, from its exact time,
+    Where n would pass MAX_TICKS_PER_SECOND no exact clock exists in every container. Then the tick is the shortest one
+    below that limit in which the first step's denominator still divides (or simply the limit), and each instant is to
+    be rounded to it once, from its exact time,
     never accumulated: the error is at most half a tick, about 5 ns.
 
     Raises:

@@ -1,8 +1,8 @@
 """Code values to RGB and back, in float, with nothing rounded on the way.
 
-The scaler of FFmpeg is kept out of the path: its default YUV -> RGB -> YUV shifts mean luma by a whole code value, and made frames would
-pulse against the keyframes. Both directions here are affine. Chroma sits as in MPEG-2 and later: level with the left one of two luma
-columns, midway between two luma rows.
+The scaler of FFmpeg is kept out of the path: its default YUV -> RGB -> YUV shifts mean luma by a whole code value, and
+made frames would pulse against the keyframes. Both directions here are affine. Chroma sits as in MPEG-2 and later:
+level with the left one of two luma columns, midway between two luma rows.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def planes_to_rgb(planes: Sequence[Tensor], pix_fmt: PixelFormat, colour: Colour
         colour: matrix and range in force.
 
     Returns:
-        (B, 3, H, W) float32 (B = 1 for planes without a batch). Nominally 0 ... 1 and not clipped: code values outside the nominal range
-        give values outside it, and `rgb_to_planes` takes them back.
+        (B, 3, H, W) float32 (B = 1 for planes without a batch). Nominally 0 ... 1 and not clipped: code values outside
+        the nominal range give values outside it, and `rgb_to_planes` takes them back.
     """
     batched = [_batched(plane).to(torch.float32) for plane in planes]
     luma_offset, luma_scale, chroma_offset, chroma_scale = _scales(pix_fmt, colour)
@@ -118,7 +118,9 @@ def _chroma_up(chroma: Tensor, pix_fmt: PixelFormat, rows: int, columns: int) ->
         above = torch.cat((chroma[:, :1], chroma[:, :-1]), dim=1)
         below = torch.cat((chroma[:, 1:], chroma[:, -1:]), dim=1)
         # Luma rows lie a quarter of a chroma row above and below the chroma sample.
-        chroma = torch.stack((torch.lerp(chroma, above, 0.25), torch.lerp(chroma, below, 0.25)), dim=2).flatten(1, 2)[:, :rows]
+        chroma = torch.stack((torch.lerp(chroma, above, 0.25), torch.lerp(chroma, below, 0.25)), dim=2).flatten(1, 2)[
+            :, :rows
+        ]
     if pix_fmt.chroma_shift_x:
         right = torch.cat((chroma[:, :, 1:], chroma[:, :, -1:]), dim=2)
         chroma = torch.stack((chroma, torch.lerp(chroma, right, 0.5)), dim=3).flatten(2, 3)[:, :, :columns]

@@ -6,8 +6,24 @@ import os
 from pathlib import Path
 from typing import BinaryIO
 
-# Top-level boxes of MP4 and MOV that may run past the end of a cut file. Others there are rubbish behind the last box, which players ignore.
-_MP4_BOXES = {b"ftyp", b"moov", b"mdat", b"moof", b"mfra", b"sidx", b"styp", b"free", b"skip", b"wide", b"uuid", b"meta", b"pnot", b"udta"}
+# Top-level boxes of MP4 and MOV that may run past the end of a cut file. Others there are rubbish behind the last box,
+# which players ignore.
+_MP4_BOXES = {
+    b"ftyp",
+    b"moov",
+    b"mdat",
+    b"moof",
+    b"mfra",
+    b"sidx",
+    b"styp",
+    b"free",
+    b"skip",
+    b"wide",
+    b"uuid",
+    b"meta",
+    b"pnot",
+    b"udta",
+}
 _EBML_MAGIC = b"\x1a\x45\xdf\xa3"
 _MATROSKA_SEGMENT = b"\x18\x53\x80\x67"
 
@@ -15,8 +31,8 @@ _MATROSKA_SEGMENT = b"\x18\x53\x80\x67"
 def declared_size(path: Path) -> int | None:
     """The bytes that an MP4, MOV, Matroska, WebM or AVI file says it has, at least; None where it does not say.
 
-    More than there are: the file is cut off. A fragmented MP4 says nothing unless it is cut inside a fragment, since whole fragments can be
-    missing; nor does a live recording that was never closed.
+    More than there are: the file is cut off. A fragmented MP4 says nothing unless it is cut inside a fragment, since
+    whole fragments can be missing; nor does a live recording that was never closed.
     """
     with path.open("rb") as file:
         head = file.read(12)

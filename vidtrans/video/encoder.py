@@ -10,7 +10,18 @@ from vidtrans.errors import OutputError, nearest_names
 from vidtrans.video.frame import FULL_RANGE_NAMES, PIXEL_FORMATS, PixelFormat, nearest_planar
 
 # Named in error messages where this FFmpeg has them; every other video encoder it has works as well.
-_COMMON_CODECS = ("libx264", "libx264rgb", "libx265", "libsvtav1", "libvpx-vp9", "ffv1", "prores_ks", "png", "h264_nvenc", "hevc_nvenc")
+_COMMON_CODECS = (
+    "libx264",
+    "libx264rgb",
+    "libx265",
+    "libsvtav1",
+    "libvpx-vp9",
+    "ffv1",
+    "prores_ks",
+    "png",
+    "h264_nvenc",
+    "hevc_nvenc",
+)
 # Good to the eye at twice the size or so of FFmpeg's own defaults: what is made here is often processed further.
 _DEFAULT_CRF = {"libx264": 17, "libx264rgb": 17, "libx265": 18, "libvpx-vp9": 24, "libsvtav1": 24}
 
@@ -62,9 +73,13 @@ def choose_pix_fmt(options: EncoderOptions, source: PixelFormat) -> PixelFormat:
     try:
         asked, _ = nearest_planar(options.pix_fmt)
     except ValueError as error:
-        raise OutputError(f"no pixel format {options.pix_fmt!r}; {nearest_names(options.pix_fmt, tuple(carriers))}") from error
+        raise OutputError(
+            f"no pixel format {options.pix_fmt!r}; {nearest_names(options.pix_fmt, tuple(carriers))}"
+        ) from error
     if asked.name not in carriers:
-        raise OutputError(f"{options.codec} does not take pixel format {options.pix_fmt}; it takes: {', '.join(carriers)}")
+        raise OutputError(
+            f"{options.codec} does not take pixel format {options.pix_fmt}; it takes: {', '.join(carriers)}"
+        )
     return asked
 
 
@@ -120,7 +135,9 @@ def _carriers(codec: av.Codec) -> dict[str, str]:
         if exact and (name == planar.name or planar.name not in carriers):
             carriers[planar.name] = name
     if not carriers:
-        raise OutputError(f"encoder {codec.name} takes none of the pixel formats written here: {', '.join(PIXEL_FORMATS)}")
+        raise OutputError(
+            f"encoder {codec.name} takes none of the pixel formats written here: {', '.join(PIXEL_FORMATS)}"
+        )
     return carriers
 
 

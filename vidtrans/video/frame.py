@@ -19,7 +19,8 @@ TAG_RANGE_UNSPECIFIED = 0
 TAG_RANGE_LIMITED = 1
 TAG_RANGE_FULL = 2
 
-# Which of the three matrices a tag means. FCC and SMPTE 240M stand in for the nearest one (coefficients differ by under 1 %).
+# Which of the three matrices a tag means. FCC and SMPTE 240M stand in for the nearest one (coefficients differ by under
+# 1 %).
 MATRIX_OF_TAG: dict[int, Matrix] = {
     1: "bt709",
     4: "bt601",  # FCC
@@ -123,7 +124,8 @@ def nearest_planar(name: str) -> tuple[PixelFormat, bool]:
     found = next(
         pix_fmt
         for pix_fmt in PIXEL_FORMATS.values()
-        if (pix_fmt.kind, pix_fmt.bits, pix_fmt.chroma_shift_x, pix_fmt.chroma_shift_y) == (kind, bits, shift_x, shift_y)
+        if (pix_fmt.kind, pix_fmt.bits, pix_fmt.chroma_shift_x, pix_fmt.chroma_shift_y)
+        == (kind, bits, shift_x, shift_y)
     )
     same_chroma = kind != "yuv" or (chroma_width, chroma_height) == (16 >> shift_x, 16 >> shift_y)
     return found, depths == {bits} and same_chroma and not alpha
@@ -159,8 +161,8 @@ class Colour:
     def read(cls, tagged: Tagged, pix_fmt_name: str, width: int, height: int) -> Colour:
         """The colour facts of a decoded frame or a codec context.
 
-        A matrix that is untagged or unknown follows from the size, as players do it: BT.709 from 1280 columns or 720 rows on, else BT.601.
-        An untagged range is limited; that of RGB, grey and the yuvj formats is full.
+        A matrix that is untagged or unknown follows from the size, as players do it: BT.709 from 1280 columns or 720
+        rows on, else BT.601. An untagged range is limited; that of RGB, grey and the yuvj formats is full.
         """
         matrix_tag, range_tag = int(tagged.colorspace), int(tagged.color_range)
         full_by_format = pix_fmt_name in FULL_RANGE_NAMES or nearest_planar(pix_fmt_name)[0].kind != "yuv"
@@ -176,18 +178,21 @@ class Colour:
         )
 
     def stored_as(self, source: PixelFormat, target: PixelFormat, width: int, height: int) -> Colour:
-        """The colour facts of an output in another pixel format (the same where the kind stays, so that tags are carried).
+        """The colour facts of an output in another pixel format: for YUV to YUV and RGB to RGB the same, so that tags are carried.
 
-        RGB that becomes YUV gets the matrix of its size and limited range, both tagged: nothing is left to a player's guess.
+        RGB that becomes YUV gets the matrix of its size and limited range, both tagged: nothing is left to a player's
+        guess.
         """
-        if source.kind == target.kind:
+        if source.kind == target.kind != "gray":
             return self
         if target.kind == "rgb":
             return replace(self, full_range=True, matrix_tag=TAG_RGB_MATRIX, range_tag=TAG_RANGE_FULL)
         if source.kind == "rgb":
             matrix = _matrix_by_size(width, height)
-            return replace(self, matrix=matrix, full_range=False, matrix_tag=TAG_OF_MATRIX[matrix], range_tag=TAG_RANGE_LIMITED)
-        # Between grey and YUV the luma stays as it is, but the default range of an untagged one differs: say it.
+            return replace(
+                self, matrix=matrix, full_range=False, matrix_tag=TAG_OF_MATRIX[matrix], range_tag=TAG_RANGE_LIMITED
+            )
+        # Luma stays as it is, but what untagged grey means differs from codec to codec: say it.
         return replace(self, range_tag=TAG_RANGE_FULL if self.full_range else TAG_RANGE_LIMITED)
 
 

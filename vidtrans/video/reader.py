@@ -17,12 +17,23 @@ from av.sidedata.sidedata import SideData
 
 from vidtrans.errors import InputError
 from vidtrans.video.container_size import declared_size
-from vidtrans.video.frame import FULL_RANGE_NAMES, MATRIX_OF_TAG, TAG_RANGE_FULL, TAG_RANGE_LIMITED, TAG_UNSPECIFIED, Colour, Frame, PixelFormat, nearest_planar
+from vidtrans.video.frame import (
+    FULL_RANGE_NAMES,
+    MATRIX_OF_TAG,
+    TAG_RANGE_FULL,
+    TAG_RANGE_LIMITED,
+    TAG_UNSPECIFIED,
+    Colour,
+    Frame,
+    PixelFormat,
+    nearest_planar,
+)
 
 _MICROSECONDS = 1_000_000
 # Formats of FFmpeg that take any file of a certain name for a screen full of characters.
 _TEXT_ART = {"tty", "bin", "xbin", "adf", "idf"}
-# A time stamp that steps back further than this starts a new clock (files glued together); less is a stray or doubled frame.
+# A time stamp that steps back further than this starts a new clock (files glued together); less is a stray or doubled
+# frame.
 _LARGEST_STRAY_SECONDS = 1
 # A video that ends earlier than its container says by more than this, and by more than two frames, has lost its end.
 _LARGEST_SHORTFALL_SECONDS = Fraction(1, 4)
@@ -69,10 +80,11 @@ class VideoInfo:
 class VideoReader:
     """A local video file, read once from front to back: `for frame in reader`.
 
-    Opening decodes the first frame, so that every error that can be known early comes early. Memory does not grow with the length.
-    Frames follow each other without gaps or overlaps: each lasts until the next one's time, the last as long as the container says, else as
-    long as the one before (a single frame: 1 / average rate). A frame without a time stamp follows its predecessor. A frame whose time is
-    not after its predecessor's is left out and counted in `notes`.
+    Opening decodes the first frame, so that every error that can be known early comes early. Memory does not grow with
+    the length. Frames follow each other without gaps or overlaps: each lasts until the next one's time, the last as
+    long as the container says, else as long as the one before (a single frame: 1 / average rate). A frame without a
+    time stamp follows its predecessor. A frame whose time is not after its predecessor's is left out and counted in
+    `notes`.
 
     Attributes:
         path: the file.
@@ -106,7 +118,9 @@ class VideoReader:
     def __enter__(self) -> VideoReader:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -132,27 +146,38 @@ class VideoReader:
         if held is not None:
             yield self._frame(held, held_time, held_own or gap)
         if self._left_out:
-            self.notes.append(f"{self.path.name}: {self._left_out} frames left out, their time is not after that of the frame before")
+            self.notes.append(
+                f"{self.path.name}: {self._left_out} frames left out, their time is not after that of the frame before"
+            )
 
     def _choose_stream(self) -> av.VideoStream:
         if self._container.format.name in _TEXT_ART:
             raise InputError(f"{self.path}: is not a video")
-        covers = [stream for stream in self._container.streams.video if stream.disposition & av.stream.Disposition.attached_pic]
+        covers = [
+            stream
+            for stream in self._container.streams.video
+            if stream.disposition & av.stream.Disposition.attached_pic
+        ]
         streams = [stream for stream in self._container.streams.video if stream not in covers]
         if not streams:
-            raise InputError(f"{self.path}: holds no video{', only a cover picture' if covers else ''}; choose a file with a picture track")
+            raise InputError(
+                f"{self.path}: holds no video{', only a cover picture' if covers else ''}; choose a file with a picture track"
+            )
         stream = streams[0]
         if len(streams) > 1:
             self.notes.append(f"{self.path.name}: holds {len(streams)} video streams, only the first is used")
         if stream.codec_context is None:
-            raise InputError(f"{self.path}: its video codec is unknown here; convert it to a common one such as H.264 first")
+            raise InputError(
+                f"{self.path}: its video codec is unknown here; convert it to a common one such as H.264 first"
+            )
         stream.thread_type = "AUTO"
         return stream
 
     def _decode(self) -> Iterator[av.VideoFrame]:
         """Every clean frame in presentation order.
 
-        A recording may begin between two keyframes of its codec: what cannot be decoded before the first of them is skipped.
+        A recording may begin between two keyframes of its codec: what cannot be decoded before the first of them is
+        skipped.
         """
         watched = (self._stream,) if self._declares_size else (self._stream, *self._container.streams.audio)
         end = Fraction(0)
@@ -178,10 +203,12 @@ class VideoReader:
         except av.FFmpegError as error:
             raise self._damaged(f"cannot be read further ({error.strerror})") from error
         if skipped and self.frames_read:
-            self.notes.append(f"{self.path.name}: begins between two keyframes, {skipped} pictures before the second are skipped")
+            self.notes.append(
+                f"{self.path.name}: begins between two keyframes, {skipped} pictures before the second are skipped"
+            )
         self._check_end(end)
 
-    def _decode_packet(self, packet: av.Packet[av.VideoStream]) -> list[av.VideoFrame | None]:
+    def _decode_packet(self, packet: av.Packet[av.stream.Stream]) -> list[av.VideoFrame | None]:
         """The pictures that are ready; None for each that is not whole."""
         if packet.is_corrupt:
             return [None]
@@ -224,12 +251,18 @@ class VideoReader:
         try:
             pix_fmt, exact = nearest_planar(source_name)
         except ValueError as error:
-            raise InputError(f"{self.path}: pixel format {source_name} is not handled; convert it to yuv420p first") from error
+            raise InputError(
+                f"{self.path}: pixel format {source_name} is not handled; convert it to yuv420p first"
+            ) from error
         if not exact:
-            self.notes.append(f"{self.path.name}: pixel format {source_name} is read as {pix_fmt.name}, not all of it is kept")
+            self.notes.append(
+                f"{self.path.name}: pixel format {source_name} is read as {pix_fmt.name}, not all of it is kept"
+            )
         colour = Colour.read(first, source_name, first.width, first.height)
         if pix_fmt.kind == "yuv" and colour.matrix_tag not in (*MATRIX_OF_TAG, TAG_UNSPECIFIED):
-            self.notes.append(f"{self.path.name}: colour matrix number {colour.matrix_tag} is not known, {colour.matrix} is used")
+            self.notes.append(
+                f"{self.path.name}: colour matrix number {colour.matrix_tag} is not known, {colour.matrix} is used"
+            )
         duration = stream.duration * time_base if stream.duration else None
         if duration is None and container.duration:
             duration = Fraction(container.duration, _MICROSECONDS)
@@ -246,7 +279,9 @@ class VideoReader:
             colour=colour,
             container=container.format.name,
             codec=stream.codec_context.name,
-            audio_codecs=tuple(audio.codec_context.name if audio.codec_context else "unknown" for audio in container.streams.audio),
+            audio_codecs=tuple(
+                audio.codec_context.name if audio.codec_context else "unknown" for audio in container.streams.audio
+            ),
             sample_aspect_ratio=stream.sample_aspect_ratio or None,
             display_matrix=_display_matrix(first),
         )
@@ -303,10 +338,13 @@ def _check_file(path: Path) -> bool:
 
 def _open(path: Path) -> av.container.InputContainer:
     try:
-        # With its protocol spelled out no name is taken for an address; the whitelist holds for files that a playlist names as well.
+        # With its protocol spelled out no name is taken for an address; the whitelist holds for files that a playlist
+        # names as well.
         return av.open(f"file:{path.absolute()}", options={"protocol_whitelist": "file"}, metadata_errors="replace")
     except av.FFmpegError as error:
-        raise InputError(f"{path}: is not a video, or its index is damaged or missing ({error.strerror}); check that it plays elsewhere") from error
+        raise InputError(
+            f"{path}: is not a video, or its index is damaged or missing ({error.strerror}); check that it plays elsewhere"
+        ) from error
 
 
 def _display_matrix(picture: av.VideoFrame) -> tuple[int, ...] | None:
@@ -319,5 +357,7 @@ def _display_matrix(picture: av.VideoFrame) -> tuple[int, ...] | None:
 def _plane(plane: av.video.plane.VideoPlane, shape: tuple[int, int], pix_fmt: PixelFormat) -> np.ndarray:
     """A copy of one plane without the padding of its rows."""
     rows, columns = shape
-    padded = np.frombuffer(memoryview(plane), dtype=pix_fmt.dtype).reshape(-1, plane.line_size // np.dtype(pix_fmt.dtype).itemsize)
+    padded = np.frombuffer(memoryview(plane), dtype=pix_fmt.dtype).reshape(
+        -1, plane.line_size // np.dtype(pix_fmt.dtype).itemsize
+    )
     return padded[:rows, :columns].copy()

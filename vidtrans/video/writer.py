@@ -24,9 +24,10 @@ Packet: TypeAlias = "av.Packet[av.VideoStream]"
 class Segment:
     """A run of frames through one encoder, from its first frame to its flush.
 
-    Packets leave in another order than frames come, and MP4 stores steps between packets: it would lose the length of the last frame where
-    frames differ in length. So every packet carries the duration of its own frame, and in a run of varying lengths the last frame
-    is made a keyframe, which leaves the encoder last, and keeps the same distance between decoding and showing as the first.
+    Packets leave in another order than frames come, and MP4 stores steps between packets: it would lose the length of
+    the last frame where frames differ in length. So every packet carries the duration of its own frame, and in a run of
+    varying lengths the last frame is made a keyframe, which leaves the encoder last, and keeps the same distance
+    between decoding and showing as the first.
     """
 
     def __init__(self, stream: av.VideoStream, pix_fmt: PixelFormat, colour: Colour, time_base: Fraction) -> None:
@@ -89,14 +90,16 @@ class Segment:
 class VideoWriter:
     """Encodes frames into a new file beside a copy of the input's audio; a context manager.
 
-    Everything that can be refused is refused by the constructor. Until `close` the file is called `.NAME.partial.EXTENSION`; it takes its
-    final name when it is complete and on the disk. An exception inside the `with` block, or `abort`, leaves nothing behind.
+    Everything that can be refused is refused by the constructor. Until `close` the file is called
+    `.NAME.partial.EXTENSION`; it takes its final name when it is complete and on the disk. An exception inside the
+    `with` block, or `abort`, leaves nothing behind.
 
     Args:
         path: the file to make; its extension chooses the container.
         width, height: pixels of every frame.
         rate: frames per second, nominal; encoders plan with it, times come from the frames.
-        time_base: seconds per tick of the output's clock, see `clock.exact_time_base`. MP4 and MOV keep it, Matroska counts milliseconds.
+        time_base: seconds per tick of the output's clock, see `clock.exact_time_base`. MP4 and MOV keep it, Matroska
+            counts milliseconds.
         pix_fmt: format of every frame, see `encoder.choose_pix_fmt`.
         colour: how the frames are meant; its tags are written.
         encoder: codec and settings.
@@ -162,7 +165,9 @@ class VideoWriter:
             self._container.start_encoding()
         except (av.FFmpegError, ValueError, OSError) as error:
             self.abort()
-            raise OutputError(f"{self.path}: {codec.name} {width}x{height} {pix_fmt.name} cannot be written ({error})") from error
+            raise OutputError(
+                f"{self.path}: {codec.name} {width}x{height} {pix_fmt.name} cannot be written ({error})"
+            ) from error
         except BaseException:
             self.abort()
             raise
@@ -171,23 +176,29 @@ class VideoWriter:
     def __enter__(self) -> VideoWriter:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if kind is None:
             self.close()
         else:
             self.abort()
 
     def write(self, frame: Frame) -> None:
-        """Appends a frame, which must begin after the one before.
+        """Appends a frame, which must not begin before the one before has ended.
 
         Raises:
             OutputError: the encoder or the disk refuses.
             ValueError: a frame of another size or format, or out of order.
         """
         if frame.pix_fmt != self._pix_fmt or tuple(plane.shape for plane in frame.planes) != self._shapes:
-            raise ValueError(f"frame of {frame.pix_fmt.name} {frame.width}x{frame.height} does not fit {self.path.name}")
-        if self._end is not None and frame.time < self._end:
-            raise ValueError(f"frame at {frame.time} s begins before {self._end} s, the end of the one before")
+            raise ValueError(
+                f"frame of {frame.pix_fmt.name} {frame.width}x{frame.height} does not fit {self.path.name}"
+            )
+        if frame.duration <= 0 or (self._end is not None and frame.time < self._end):
+            raise ValueError(
+                f"frame at {frame.time} s has no length, or begins before {self._end} s, the end of the one before"
+            )
         self._end = frame.time + frame.duration
         try:
             self._mux(self.segments[-1].encode(frame))
@@ -238,7 +249,8 @@ def check_output_path(path: Path, *, overwrite: bool) -> None:
     """Refuses a file name that cannot become a video, before anything is opened.
 
     Raises:
-        OutputError: no such folder, not writable, exists and may not be replaced, or an extension that names no container.
+        OutputError: no such folder, not writable, exists and may not be replaced, or an extension that names no
+        container.
     """
     folder = path.absolute().parent
     if not folder.is_dir():
@@ -262,7 +274,9 @@ def _open(path: Path, time_base: Fraction) -> av.container.OutputContainer:
     try:
         return av.open(f"file:{path.absolute()}", "w", container_options=options)
     except ValueError as error:
-        raise OutputError(f"{path}: extension {path.suffix!r} names no video container; use .mp4, .mkv, .mov, .webm or .avi") from error
+        raise OutputError(
+            f"{path}: extension {path.suffix!r} names no video container; use .mp4, .mkv, .mov, .webm or .avi"
+        ) from error
 
 
 def _ticks(value: int | None) -> int:

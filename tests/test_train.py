@@ -1,0 +1,335 @@
+"""Training: losses as equations, Algorithm 1 as equalities, recipes and data as a user meets them."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torchvision.io import read_image, write_png
+
+from vidtrans.checkpoint import load_model, save_model
+from vidtrans.errors import InputError, UsageError
+from vidtrans.nets.jwdm import JWDM
+from vidtrans.palettes import STREET
+from vidtrans.train import losses
+from vidtrans.train.data import StreetFrames, open_frames
+from vidtrans.train.jwdm_step import JWDMStep
+from vidtrans.train.loop import MODEL, STATE, Run, rate_at, saved_recipe, total_steps
+from vidtrans.train.metrics import Confusion, psnr
+from vidtrans.train.recipe import RECIPES, DataOptions, DomainData, LossOptions, Recipe, TrainOptions, load_recipe, parse_recipe
+
+SMALL: dict[str, Any] = {
+    "domains": [
+        {"name": "scene", "data": "street:scene"},
+        {"name": "segmentation", "kind": "label", "palette": "street", "data": "street:segmentation"},
+    ],
+    "net": {"width": 4, "latent_channels": 6, "blocks": 1, "upsampling": "resize", "label_head": "palette"},
+    "data": {"size": [48, 36], "street_frames": 6, "street_frames_per_seed": 2, "flip": True},
+    "loss": {
+        "discriminator": "coordinates",
+        "discriminator_width": 4,
+        "latent_discriminator_width": 8,
+        "label_cost": "cross_entropy",
+        "hard_cycle": True,
+    },
+    "train": {"batch": 2, "constant": 3, "decay": 3, "unit": "steps", "sample_every": 3, "log_every": 1},
+}
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+def small(**changes: dict[str, Any]) -> Recipe:
+    return parse_recipe({**SMALL, **{key: {**SMALL[key], **value} for key, value in changes.items()}})
+
+
+# Losses
+
+
+def test_divergences_are_the_papers_expectations() -> None:
+    real, fake, cycled = (torch.tensor([value]) for value in (0.3, -1.2, 0.7))
+
+    def d(logit: torch.Tensor) -> float:
+        return 1 / (1 + math.exp(-float(logit)))
+
+    by_hand = -math.log(d(real)) - 0.25 * math.log(1 - d(cycled)) - 0.75 * math.log(1 - d(fake))
+    assert losses.data_divergence(real, fake, cycled, cycle_share=0.25).item() == pytest.approx(by_hand, abs=1e-6)
+    by_hand = -0.25 * math.log(d(cycled)) - 0.75 * math.log(d(fake))
+    assert losses.data_adversary(fake, cycled, cycle_share=0.25).item() == pytest.approx(by_hand, abs=1e-6)
+    by_hand = -2 * math.log(d(real)) - math.log(1 - d(fake)) - math.log(1 - d(cycled))
+    assert losses.latent_divergence(real, fake, cycled).item() == pytest.approx(by_hand, abs=1e-6)
+
+
+def test_without_cycle_share_the_term_is_cyclegans() -> None:
+    # J9: lambda -> 0 in Eqs. (19), (20).
+    real, fake, cycled = torch.randn(3, 2, 1, 4, 8)
+    plain = losses.real_term(real) + losses.fake_term(fake)
+    assert torch.equal(losses.data_divergence(real, fake, cycle_share=0.0), plain)
+    almost = losses.data_divergence(real, fake, cycled, cycle_share=1e-9)
+    torch.testing.assert_close(almost, plain, rtol=0, atol=1e-6)
+    assert torch.equal(losses.data_adversary(fake, cycle_share=0.0), losses.real_term(fake))
+
+
+def test_the_relu_prior_is_what_norm_and_relu_make_of_gaussians() -> None:
+    torch.manual_seed(0)
+    draw = losses.prior_draw(torch.empty(4, 8, 64, 64), "relu")
+    assert draw.min() == 0
+    assert draw.mean().item() == pytest.approx(0.399, abs=0.005)
+    assert draw.var().item() == pytest.approx(0.341, abs=0.005)
+    assert losses.prior_draw(draw, "gaussian").std().item() == pytest.approx(1, abs=0.01)
+    assert losses.prior_draw(draw, "uniform").abs().max() <= 1
+
+
+# Algorithm 1
+
+
+def step_for(recipe: Recipe) -> tuple[JWDMStep, torch.Tensor, torch.Tensor]:
+    torch.manual_seed(0)
+    step = JWDMStep(JWDM(recipe.net_config()), recipe.loss, torch.device("cpu"), bf16=False)
+    labels = torch.randint(len(STREET), (2, 36, 48))
+    y = torch.from_numpy(STREET.colour(labels.numpy())).movedim(-1, 1).float() / 127.5 - 1
+    return step, torch.rand(2, 3, 36, 48) * 2 - 1, y
+
+
+def test_streams_are_the_papers_compositions() -> None:
+    step, x, y = step_for(small(loss={"hard_cycle": False}))
+    net, streams = step.net, step(x, y)
+
+    def close(got: torch.Tensor, want: torch.Tensor) -> None:
+        torch.testing.assert_close(got, want, rtol=0, atol=1e-5)
+
+    zx, zy = net.encode(x, "scene"), net.encode(y, "segmentation")
+    close(streams.xx.colours, net.decode(zx, "scene"))
+    close(streams.yy.colours, net.decode(zy, "segmentation"))
+    close(streams.xy.colours, net.decode(zx, "segmentation"))
+    close(streams.yx.colours, net.decode(zy, "scene"))
+    close(streams.xyx.colours, net.decode(net.encode(streams.xy.colours, "segmentation"), "scene"))
+    close(streams.yxy.colours, net.decode(net.encode(streams.yx.colours, "scene"), "segmentation"))
+
+
+def test_the_ascent_moves_discriminators_only_and_the_descent_generators_only() -> None:
+    step, x, y = step_for(small())
+    streams = step(x, y)
+    sum(step.discriminator_loss(x, y, streams).values()).backward()
+    assert all(parameter.grad is None for parameter in step.net.parameters())
+    assert all(parameter.grad is not None for parameter in step.discriminators())
+    for parameter in step.discriminators():
+        parameter.grad = None
+        parameter.requires_grad_(False)
+    sum(step.generator_loss(x, y, streams).values()).backward()
+    assert all(parameter.grad is not None for parameter in step.net.parameters())
+    assert all(parameter.grad is None for parameter in step.discriminators())
+
+
+def test_hard_cycle_sends_pure_colours_and_a_gradient() -> None:
+    step, x, _ = step_for(small())
+    net = step.net
+    picture = step._decode(net.encode(x, "scene"), net.domains[1])
+    sent = step._sent_back(picture, net.domains[1])
+    colours = (sent.detach().movedim(1, -1).numpy() + 1) * 127.5
+    nearest = STREET.colour(STREET.nearest(colours)).astype(np.float64)
+    assert np.abs(colours - nearest).max() < 0.01
+    sent.square().sum().backward()
+    assert net.decoders["segmentation"].lift.weight.grad.abs().sum() > 0
+
+
+def test_one_batch_can_be_learned_by_heart() -> None:
+    recipe = small(net={"width": 12, "latent_channels": 24}, loss={"lambda_x": 0.0, "lambda_y": 0.0, "lambda_z": 0.0})
+    step, x, y = step_for(recipe)
+    x = torch.nn.functional.avg_pool2d(x, 9, 1, 4)
+    optimiser = torch.optim.Adam(step.net.parameters(), 2e-3, betas=(0.5, 0.999))
+    history = []
+    for _ in range(60):
+        terms = step.generator_loss(x, y, step(x, y))
+        optimiser.zero_grad()
+        sum(terms.values()).backward()
+        optimiser.step()
+        history.append((terms["rx"].item(), terms["ry"].item()))
+    assert history[-1][0] < 0.5 * history[0][0]
+    assert history[-1][1] < 0.8 * history[0][1]
+
+
+def test_the_rate_is_constant_then_straight_to_zero() -> None:
+    rates = [rate_at(step, 3, 3) for step in range(6)]
+    assert rates == [1.0, 1.0, 1.0, 0.75, 0.5, 0.25]
+    assert total_steps(TrainOptions(batch=4, constant=2, decay=1, unit="epochs"), frames=10) == (4, 2)
+
+
+# A run
+
+
+def train(recipe: Recipe, folder: Path, cache: Path, until: int | None = None, resume: bool = False) -> Run:
+    run = Run(recipe, folder, cache=cache)
+    if resume:
+        run.resume()
+    run.advance(until)
+    return run
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path: Path, cache: Path, precision: str) -> None:
+    recipe = small(train={"precision": precision})
+    train(recipe, tmp_path / "whole", cache)
+    train(recipe, tmp_path / "cut", cache, until=4)
+    resumed = train(saved_recipe(tmp_path / "cut"), tmp_path / "cut", cache, resume=True)
+    assert resumed.step == 6
+    whole, cut = (load_file(tmp_path / name / STATE) for name in ("whole", "cut"))
+    assert whole.keys() == cut.keys()
+    assert any(key.startswith("ascend/") for key in whole)
+    for key, tensor in whole.items():
+        assert torch.equal(tensor, cut[key]), key
+    before = load_file(tmp_path / "whole" / MODEL)
+    assert any(not torch.equal(before[key], tensor) for key, tensor in JWDM(recipe.net_config()).state_dict().items())
+
+
+def test_a_run_leaves_a_model_a_grid_and_a_log(tmp_path: Path, cache: Path) -> None:
+    train(small(), tmp_path, cache)
+    model = load_model(tmp_path)
+    assert model.trained["step"] == 6
+    assert parse_recipe(model.trained["recipe"]) == small()
+    grid = read_image(str(tmp_path / "samples" / "0000006.png"))
+    assert grid.shape[0] == 3
+    assert grid.float().std() > 5
+    rows = [json.loads(line) for line in (tmp_path / "train.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert {"rx", "ry", "cx", "cy", "gx", "gy", "gz", "dx", "dy", "dz"} <= rows[0].keys()
+    assert list((tmp_path / "tensorboard").iterdir())
+
+
+def test_init_from_starts_the_generators_and_only_them(tmp_path: Path, cache: Path) -> None:
+    trained = train(small(), tmp_path / "first", cache)
+    model = load_model(tmp_path / "first")
+    second = Run(small(train={"seed": 5}), tmp_path / "second", cache=cache, init_from=model)
+    for key, tensor in second.net.state_dict().items():
+        assert torch.equal(tensor, trained.average.state_dict()[key]), key
+    fresh, old = (next(iter(run.step_module.dx.parameters())) for run in (second, trained))
+    assert not torch.equal(fresh, old)
+    with pytest.raises(UsageError, match="another shape"):
+        Run(small(net={"width": 5}), tmp_path / "third", cache=cache, init_from=model)
+
+
+def test_training_is_unpaired(tmp_path: Path, cache: Path) -> None:
+    run = Run(small(data={"flip": False}), tmp_path, cache=cache)
+    scene, labels = run.frames
+    assert isinstance(scene, StreetFrames)
+    assert isinstance(labels, StreetFrames)
+    assert not set(scene.seeds) & set(labels.seeds)
+    # And the two domains' draws do not go in step either.
+    drawn = [[run._batches(step)[number] for step in range(20)] for number in (0, 1)]
+    rows = [
+        [int(torch.stack([(frames_batch - row).abs().sum() for row in everything]).argmin()) for frames_batch in batches]
+        for batches, everything in (
+            ([batch[0] for batch in domain], torch.from_numpy(frames._frames.copy()).movedim(-1, 1) / 127.5 - 1)
+            for domain, frames in zip(drawn, run.frames, strict=True)
+        )
+    ]
+    assert rows[0] != rows[1]
+    assert len(set(rows[0])) > 2
+
+
+# Recipes
+
+
+def test_bundled_recipes_parse() -> None:
+    names = {path.stem for path in RECIPES.glob("*.toml")}
+    assert {"street", "jwdm", "jwae"} <= names
+    for name in names:
+        assert load_recipe(name).net_config().domains
+    jwdm, jwae = load_recipe("jwdm"), load_recipe("jwae")
+    assert (jwdm.train.batch, jwae.train.batch) == (1, 8)
+    for paper in (jwdm, jwae):
+        assert paper.loss == LossOptions()
+        assert (paper.train.lr, paper.train.constant, paper.train.decay, paper.train.unit) == (2e-4, 100, 100, "epochs")
+        assert paper.net_config().label_head == "tanh"
+    assert load_recipe("street").data.street_seed + 2_000_000 <= 8_000_000  # evaluation's seeds start there
+
+
+def test_set_changes_one_value_and_mistakes_name_the_nearest_key() -> None:
+    recipe = load_recipe("street", ("train.batch=2", "domains.scene.data=some/folder", "net.blocks=1"))
+    assert recipe.train.batch == 2
+    assert recipe.domains[0].data == "some/folder"
+    for change, hint in (("train.bacth=2", "batch"), ("nett.width=2", "net"), ("loss.lambdax=1", "lambda_x")):
+        with pytest.raises(UsageError, match=hint):
+            load_recipe("street", (change,))
+    with pytest.raises(UsageError, match=r"section\.key=value"):
+        load_recipe("street", ("batch",))
+    with pytest.raises(UsageError, match="street"):
+        load_recipe("stret")
+    with pytest.raises(UsageError, match="divisible by 4"):
+        small(data={"size": [50, 36]})
+    with pytest.raises(UsageError, match="64x64"):
+        small(loss={"discriminator": "table5"})
+
+
+# Data
+
+
+def frames_of(data: Path | str, kind: str = "photo", size: tuple[int, int] = (40, 36)) -> Any:
+    palette = "street" if kind == "label" else None
+    return open_frames(DomainData("d", str(data), kind, palette), 0, DataOptions(size=size), Path(), print)
+
+
+def test_image_folders_are_resized_and_labels_are_not_mixed(tmp_path: Path) -> None:
+    labels = torch.randint(len(STREET), (72, 80))
+    write_png(torch.from_numpy(STREET.colour(labels.numpy())).movedim(-1, 0).contiguous(), str(tmp_path / "a.png"))
+    batch = frames_of(tmp_path, "label").batch([0])
+    assert batch.shape == (1, 36, 40, 3)
+    assert {tuple(colour) for colour in batch.reshape(-1, 3).tolist()} <= set(STREET.colours)
+    mixed = frames_of(tmp_path).batch([0])
+    assert not {tuple(colour) for colour in mixed.reshape(-1, 3).tolist()} <= set(STREET.colours)
+
+
+def test_bad_data_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="neither a folder"):
+        frames_of(tmp_path / "nothing")
+    with pytest.raises(UsageError, match="segmentation"):
+        frames_of("street:segmentaton")
+    with pytest.raises(InputError, match="no images"):
+        frames_of(tmp_path)
+    (tmp_path / "a.png").write_bytes(b"not a picture")
+    with pytest.raises(InputError, match=r"a\.png"):
+        frames_of(tmp_path).batch([0])
+    (tmp_path / "b.mp4").write_bytes(b"not a video")
+    with pytest.raises(InputError, match="both images and videos"):
+        frames_of(tmp_path)
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(InputError, match=r"b\.mp4"):
+        frames_of(tmp_path)
+
+
+# Models and metrics
+
+
+def test_a_model_comes_back_as_it_was_saved(tmp_path: Path) -> None:
+    net = JWDM(small().net_config())
+    save_model(tmp_path / "m.safetensors", net, trained={"step": 3}, quality={"accuracy": 0.5}, half=True)
+    model = load_model(tmp_path / "m.safetensors")
+    assert model.net.config == net.config
+    assert (model.trained, model.quality, model.bundled) == ({"step": 3}, {"accuracy": 0.5}, None)
+    for key, tensor in net.state_dict().items():
+        assert torch.equal(model.net.state_dict()[key], tensor.half().float())
+    assert (tmp_path / "m.safetensors").stat().st_mode & 0o044
+    (tmp_path / "m.safetensors").write_bytes(b"\x80\x04garbage")
+    with pytest.raises(UsageError, match="cannot be read"):
+        load_model(tmp_path / "m.safetensors")
+    with pytest.raises(UsageError, match="street"):
+        load_model("stret")
+
+
+def test_metrics_by_hand() -> None:
+    confusion = Confusion(3)
+    confusion.add(np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1]))
+    assert confusion.accuracy == 0.75
+    assert confusion.iou[:2].tolist() == [0.5, pytest.approx(2 / 3)]
+    assert math.isnan(confusion.iou[2])
+    assert confusion.mean_iou == pytest.approx(7 / 12)
+    assert psnr(np.zeros((2, 2, 3), np.uint8), np.full((2, 2, 3), 255, np.uint8)) == 0.0
+    assert psnr(np.zeros(3, np.uint8), np.zeros(3, np.uint8)) == math.inf
