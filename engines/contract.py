@@ -61,7 +61,7 @@ class Engine(Protocol):
         ...
 
     def between(self, gaps: Sequence[Gap]) -> list[dict[str, Tensor]]:
-        """For each gap {domain: (n, C, H, W)} at the working size: [-1, 1] for a photo domain, class scores for a palette head."""
+        """For each gap {domain: (n, C, H, W)} at the working size: [-1, 1], or class scores of a palette head."""
         ...
 
 

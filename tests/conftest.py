@@ -1,4 +1,4 @@
-"""Helpers of all tests: clips made on the spot, and FFmpeg's programs, which check by other code what we read and write."""
+"""Helpers of all tests: clips made on the spot, and FFmpeg's programs, which check what we read and write."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ import pytest
 
 # Before torch is first imported: small tensors gain nothing from many threads, and tests may run beside each other.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
+# As the command line does: threads that spin while they wait starve the encoders' threads on a small machine.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 AUDIO_RATE_HERTZ = 48000
 
@@ -34,7 +37,7 @@ def _program(name: str) -> str:
 
 @pytest.fixture(scope="session")
 def ffmpeg() -> Callable[..., bytes]:
-    """`ffmpeg(*arguments) -> bytes`: runs ffmpeg, returns what it wrote to stdout; fails the test with its stderr if it fails."""
+    """`ffmpeg(*arguments) -> bytes`: what it wrote to stdout; the test fails with its stderr if it fails."""
     program = _program("ffmpeg")
 
     def run(*arguments: str | Path) -> bytes:
@@ -73,7 +76,7 @@ def framemd5(ffmpeg: Callable[..., bytes]) -> Callable[[Path], list[str]]:
 
 
 def moving_picture(index: int, width: int, height: int) -> np.ndarray:
-    """Picture `index` of the standard clip, (height, width, 3) uint8: gradients that drift and a square that crosses them."""
+    """Picture `index` of the standard clip, (height, width, 3) uint8: drifting gradients, crossed by a square."""
     rows, columns = np.mgrid[0:height, 0:width]
     red = 40 + 160 * columns / width + 20 * np.sin(index / 5)
     green = 40 + 160 * rows / height + 20 * np.cos(index / 7)
@@ -151,7 +154,7 @@ def make_clip() -> Callable[..., Path]:
                 setattr(stream.codec_context, name, value)
             durations: dict[int, int] = {}
             packets = []
-            for index, (begin, end) in enumerate(zip(instants[:-1], instants[1:], strict=True)):
+            for index, (begin, end) in enumerate(pairwise(instants)):
                 frame = av.VideoFrame.from_ndarray(moving_picture(index, width, height), "rgb24").reformat(
                     format=pix_fmt
                 )

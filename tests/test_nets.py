@@ -60,7 +60,9 @@ def test_decoder_follows_table_4(paper: JWDM) -> None:
 
 
 def test_parameter_counts_at_the_papers_width(paper: JWDM) -> None:
-    assert parameter_count(paper.encoders["scene"]) == 11_650_240  # 11.65 M, no biases: a norm follows every convolution
+    assert (
+        parameter_count(paper.encoders["scene"]) == 11_650_240
+    )  # 11.65 M, no biases: a norm follows every convolution
     assert parameter_count(paper.decoders["scene"]) == 11_650_243  # and three biases before the Tanh
     one_conv = JWDM(JWDMConfig(DOMAINS, res_convs=1))
     assert round(parameter_count(one_conv.encoders["scene"]) / 1e6, 1) == 8.1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -24,7 +25,9 @@ def frames_at(times: list[Fraction], last: Fraction) -> list[Frame]:
 @pytest.mark.parametrize("seed", range(20))
 def test_instants_over_random_time_bases(seed: int) -> None:
     draw = random.Random(seed)
-    base = draw.choice([Fraction(1, 25), Fraction(1001, 24000), Fraction(1001, 30000), Fraction(1, 90000), Fraction(1, 1000)])
+    base = draw.choice(
+        [Fraction(1, 25), Fraction(1001, 24000), Fraction(1001, 30000), Fraction(1, 90000), Fraction(1, 1000)]
+    )
     ticks = [draw.randint(-50, 50)]
     for _ in range(draw.randint(0, 12)):
         ticks.append(ticks[-1] + draw.randint(1, 9))
@@ -38,7 +41,7 @@ def test_instants_over_random_time_bases(seed: int) -> None:
     assert len(intervals) == len(times)
     assert len(instants) == len(times) * factor
     assert [instant.time for instant in instants[::factor]] == times
-    for before, after in zip(instants, instants[1:], strict=False):
+    for before, after in pairwise(instants):
         assert before.time + before.duration == after.time
     assert instants[-1].time + instants[-1].duration == times[-1] + last
     assert all(0 <= instant.t < 1 for instant in instants)

@@ -22,7 +22,16 @@ from vidtrans.train.data import StreetFrames, open_frames
 from vidtrans.train.jwdm_step import JWDMStep
 from vidtrans.train.loop import MODEL, STATE, Run, rate_at, saved_recipe, total_steps
 from vidtrans.train.metrics import Confusion, psnr
-from vidtrans.train.recipe import RECIPES, DataOptions, DomainData, LossOptions, Recipe, TrainOptions, load_recipe, parse_recipe
+from vidtrans.train.recipe import (
+    RECIPES,
+    DataOptions,
+    DomainData,
+    LossOptions,
+    Recipe,
+    TrainOptions,
+    load_recipe,
+    parse_recipe,
+)
 
 SMALL: dict[str, Any] = {
     "domains": [
@@ -225,7 +234,10 @@ def test_training_is_unpaired(tmp_path: Path, cache: Path) -> None:
     # And the two domains' draws do not go in step either.
     drawn = [[run._batches(step)[number] for step in range(20)] for number in (0, 1)]
     rows = [
-        [int(torch.stack([(frames_batch - row).abs().sum() for row in everything]).argmin()) for frames_batch in batches]
+        [
+            int(torch.stack([(frames_batch - row).abs().sum() for row in everything]).argmin())
+            for frames_batch in batches
+        ]
         for batches, everything in (
             ([batch[0] for batch in domain], torch.from_numpy(frames._frames.copy()).movedim(-1, 1) / 127.5 - 1)
             for domain, frames in zip(drawn, run.frames, strict=True)

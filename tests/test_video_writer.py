@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ import numpy as np
 import pytest
 
 from vidtrans.errors import InputError, OutputError
-from vidtrans.video.clock import MAX_TICKS_PER_SECOND, exact_time_base
-from vidtrans.video.encoder import EncoderOptions, choose_pix_fmt
+from vidtrans.video.clock import exact_time_base
+from vidtrans.video.encoder import EncoderOptions
 from vidtrans.video.frame import PIXEL_FORMATS, Colour, Frame, PixelFormat
 from vidtrans.video.reader import VideoReader
 from vidtrans.video.writer import VideoWriter
@@ -32,7 +33,7 @@ def pictures(
     """Frames of random code values over the whole range, 1/25 s each unless `times` (one more than frames) is given."""
     generator = np.random.default_rng(7)
     times = times or [Fraction(index, 25) for index in range(count + 1)]
-    for begin, end in zip(times[:-1], times[1:], strict=True):
+    for begin, end in pairwise(times):
         planes = tuple(
             generator.integers(0, pix_fmt.max_code + 1, shape).astype(pix_fmt.dtype)
             for shape in pix_fmt.plane_shapes(*size)
@@ -52,6 +53,16 @@ def writer(path: Path, **changes: Any) -> VideoWriter:
         "encoder": FAST,
     }
     return VideoWriter(path, **{**arguments, **changes})
+
+
+def write_all(path: Path, frames: Iterable[Frame], then: Exception | None = None, **changes: Any) -> None:
+    """Writes a file and then, before it is closed, raises."""
+    with writer(path, **changes) as output:
+        assert (path.parent / f".{path.stem}.partial{path.suffix}").exists()
+        for frame in frames:
+            output.write(frame)
+        if then is not None:
+            raise then
 
 
 def upsampled_by_holding(source: Path, target: Path, factor: int, encoder: EncoderOptions = FAST) -> None:
@@ -157,6 +168,19 @@ def test_lossless_codecs_hold_every_code_value(
         assert reader.info.pix_fmt is pix_fmt
 
 
+@pytest.mark.parametrize("codec", ["libx264", "libx265", "libvpx-vp9", "ffv1"])
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_few_frames_fit_as_well(codec: str, count: int, tmp_path: Path) -> None:
+    """Shorter than an encoder's look-ahead, where some leave decoding times undefined."""
+    write_all(tmp_path / "out.mkv", pictures(count), encoder=EncoderOptions(codec=codec))
+    write_all(tmp_path / "out.mp4", pictures(count), encoder=EncoderOptions(codec=codec))
+    for extension in ("mkv", "mp4"):
+        with VideoReader(tmp_path / f"out.{extension}") as reader:
+            frames = list(reader)
+        assert [frame.time for frame in frames] == [Fraction(index, 25) for index in range(count)]
+        assert frames[-1].time + frames[-1].duration == Fraction(count, 25)
+
+
 def test_tags_are_written(ffprobe: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
     colour = Colour("bt2020", True, matrix_tag=9, range_tag=2, primaries=9, transfer=16)
     for codec, extension in (("libx264", "mp4"), ("libx265", "mp4"), ("ffv1", "mkv")):
@@ -216,7 +240,7 @@ def test_every_audio_stream_is_copied_as_it_is(
 def test_audio_lies_between_the_pictures(
     make_clip: Callable[..., Path], ffprobe: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
-    """A player that reads from front to back never waits long for the other stream."""
+    """And the index before both: a player that reads from front to back never waits long."""
     clip = make_clip(tmp_path / "in.mp4", frames=240, audio=["aac"], size=(32, 32))
     upsampled_by_holding(clip, tmp_path / "out.mp4", 2)
     packets = ffprobe(tmp_path / "out.mp4", "-show_packets")["packets"]
@@ -224,6 +248,8 @@ def test_audio_lies_between_the_pictures(
     for packet in sorted(packets, key=lambda packet: int(packet["pos"])):
         reached[packet["codec_type"]] = float(packet["dts_time"])
         assert abs(reached["video"] - reached["audio"]) < 1.2
+    data = (tmp_path / "out.mp4").read_bytes()
+    assert data.find(b"moov") < data.find(b"mdat")
 
 
 def test_audio_that_does_not_fit_is_named(
@@ -237,32 +263,20 @@ def test_audio_that_does_not_fit_is_named(
     assert [stream["codec_type"] for stream in ffprobe(tmp_path / "out.webm")["streams"]] == ["video"]
 
 
-def test_index_stands_in_front(make_clip: Callable[..., Path], tmp_path: Path) -> None:
-    upsampled_by_holding(make_clip(tmp_path / "in.mp4", audio=["aac"]), tmp_path / "out.mp4", 2)
-    data = (tmp_path / "out.mp4").read_bytes()
-    assert data.find(b"moov") < data.find(b"mdat")
-
-
 def test_nothing_is_left_after_an_exception(make_clip: Callable[..., Path], tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "in.mp4", frames=5, audio=["aac"])
-    folder = tmp_path / "out"
-    folder.mkdir()
+    path = tmp_path / "out" / "out.mp4"
+    path.parent.mkdir()
     for frames_before in (0, 1, 5):
-        with pytest.raises(RuntimeError, match="stop"), writer(folder / "out.mp4", carry_from=clip) as output:
-            assert (folder / ".out.partial.mp4").exists()
-            for frame in pictures(frames_before):
-                output.write(frame)
-            assert not (folder / "out.mp4").exists()
-            raise RuntimeError("stop")
-        assert list(folder.iterdir()) == []
-    with pytest.raises(OutputError, match="no frame"), writer(folder / "out.mp4"):
-        pass
-    with pytest.raises(ValueError, match="does not fit"), writer(folder / "out.mp4") as output:
-        output.write(next(pictures(1, size=(32, 48))))
-    with pytest.raises(ValueError, match="before"), writer(folder / "out.mp4") as output:
-        for frame in pictures(0, times=[Fraction(0), Fraction(1), Fraction(1, 2)]):
-            output.write(frame)
-    assert list(folder.iterdir()) == []
+        with pytest.raises(RuntimeError, match="stop"):
+            write_all(path, pictures(frames_before), RuntimeError("stop"), carry_from=clip)
+    with pytest.raises(OutputError, match="no frame"):
+        write_all(path, [])
+    with pytest.raises(ValueError, match="does not fit"):
+        write_all(path, pictures(1, size=(32, 48)))
+    with pytest.raises(ValueError, match="before"):
+        write_all(path, pictures(0, times=[Fraction(0), Fraction(1), Fraction(1, 2)]))
+    assert list(path.parent.iterdir()) == []
 
 
 def test_existing_files_are_replaced_only_on_success(tmp_path: Path) -> None:
@@ -270,13 +284,10 @@ def test_existing_files_are_replaced_only_on_success(tmp_path: Path) -> None:
     path.write_text("precious")
     with pytest.raises(OutputError, match="exists already"):
         writer(path)
-    with pytest.raises(RuntimeError), writer(path, overwrite=True) as output:
-        output.write(next(pictures(1)))
-        raise RuntimeError
+    with pytest.raises(RuntimeError, match="stop"):
+        write_all(path, pictures(1), RuntimeError("stop"), overwrite=True)
     assert path.read_text() == "precious"
-    with writer(path, overwrite=True) as output:
-        for frame in pictures(3):
-            output.write(frame)
+    write_all(path, pictures(3), overwrite=True)
     with VideoReader(path) as reader:
         assert len(list(reader)) == 3
     assert [entry.name for entry in tmp_path.iterdir()] == ["out.mp4"]
@@ -304,7 +315,7 @@ def test_what_cannot_be_written_is_refused_at_once(make_clip: Callable[..., Path
     (tmp_path / "folder.mp4").mkdir()
     with pytest.raises(OutputError, match="is a folder"):
         writer(tmp_path / "folder.mp4", overwrite=True)
-    with pytest.raises(InputError, match="audio"):
+    with pytest.raises(InputError, match=r"none\.mp4"):
         writer(tmp_path / "out.mp4", carry_from=tmp_path / "none.mp4")
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["folder.mp4", "in.mp4"]
 
@@ -321,59 +332,10 @@ def test_full_disk_is_told_and_leaves_nothing(tmp_path: Path, monkeypatch: pytes
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    with monkeypatch.context() as patched, pytest.raises(OutputError, match="No space left"):
-        patched.setattr(os, "fsync", full)
-        with writer(tmp_path / "out.mp4") as output:
-            output.write(next(pictures(1)))
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OutputError, match="No space left"):
+        write_all(tmp_path / "out.mp4", pictures(1))
     assert list(tmp_path.iterdir()) == []
-
-
-def test_wishes_an_encoder_does_not_know_are_named(tmp_path: Path) -> None:
-    with writer(tmp_path / "out.mkv", encoder=EncoderOptions(codec="ffv1", crf=20, preset="slow")) as output:
-        output.write(next(pictures(1)))
-    assert len(output.notes) == 2
-
-
-@pytest.mark.parametrize(
-    ("codec", "source", "expected"),
-    [
-        ("libx264", "yuv420p", "yuv420p"),
-        ("libx264", "yuv444p", "yuv444p"),
-        ("libx264", "yuv422p10le", "yuv422p10le"),
-        ("libx264", "yuv420p12le", "yuv420p10le"),
-        ("libx264", "gbrp", "yuv444p"),
-        ("libx264", "gbrp12le", "yuv444p10le"),
-        ("libx264", "gray", "gray"),
-        ("libx264rgb", "yuv420p", "gbrp"),
-        ("libvpx-vp9", "gray", "yuv420p"),
-        ("ffv1", "gbrp12le", "gbrp12le"),
-        ("png", "yuv420p", "gbrp"),
-    ],
-)
-def test_default_format_keeps_what_the_encoder_can_keep(codec: str, source: str, expected: str) -> None:
-    assert choose_pix_fmt(EncoderOptions(codec=codec), PIXEL_FORMATS[source]).name == expected
-
-
-def test_format_asked_for() -> None:
-    source = PIXEL_FORMATS["yuv420p"]
-    assert choose_pix_fmt(EncoderOptions(pix_fmt="yuv444p"), source).name == "yuv444p"
-    assert choose_pix_fmt(EncoderOptions(pix_fmt="nv12"), source).name == "yuv420p"
-    with pytest.raises(OutputError, match="it takes: yuv420p"):
-        choose_pix_fmt(EncoderOptions(pix_fmt="gbrp12le"), source)
-    with pytest.raises(OutputError, match="did you mean 'yuv420p'"):
-        choose_pix_fmt(EncoderOptions(pix_fmt="yuv420"), source)
-
-
-def test_exact_time_base() -> None:
-    assert exact_time_base(Fraction(1, 24000) / 8) == Fraction(1, 192000)
-    assert exact_time_base(Fraction(1001, 24000) / 8) == Fraction(1, 192000)
-    assert exact_time_base(Fraction(1001, 60000), Fraction(1, 90000)) == Fraction(1, 180000)
-    rounded = exact_time_base(Fraction(1, 90000), Fraction(1, 99991))
-    assert rounded.numerator == 1
-    assert rounded.denominator % 90000 == 0
-    assert rounded.denominator <= MAX_TICKS_PER_SECOND < rounded.denominator + 90000
-    with pytest.raises(ValueError, match="above zero"):
-        exact_time_base()
 
 
 def test_coarse_clock_never_accumulates(ffprobe: Callable[..., dict[str, Any]], tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Training frames: a domain is a list of frames at the training size, taken at random and independently of the other domain."""
+"""Training frames: a domain is a list of frames, drawn at random and independently of the other domain."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class VideoFolder:
 
 
 class _SeekingVideo:
-    """PyAV in decord's place where decord has no wheel: seek to the random access point before a frame, decode up to it."""
+    """PyAV where decord has no wheel: seek to the random access point before a frame, decode up to it."""
 
     def __init__(self, path: Path) -> None:
         import av
@@ -136,7 +136,7 @@ def _open_video(path: Path) -> _DecordVideo | _SeekingVideo:
 
 
 class StreetFrames:
-    """Frames of the rendered street, kept in one memory-mapped file so that every run after the first starts at once."""
+    """Frames of the rendered street, kept in one memory-mapped file: every run after the first starts at once."""
 
     def __init__(self, name: str, seed: int, options: DataOptions, cache: Path, report: Callable[[str], None]) -> None:
         if name not in STREET_DOMAINS:
@@ -207,7 +207,9 @@ def open_frames(
         )
     folder = Path(row.data)
     if not folder.is_dir():
-        raise UsageError(f"domain {row.name}: {row.data!r} is neither a folder nor street:{{{','.join(STREET_DOMAINS)}}}")
+        raise UsageError(
+            f"domain {row.name}: {row.data!r} is neither a folder nor street:{{{','.join(STREET_DOMAINS)}}}"
+        )
     width, height = options.size
     mode = v2.InterpolationMode.NEAREST_EXACT if row.kind == "label" else v2.InterpolationMode.BILINEAR
     resize = v2.Resize([height, width], interpolation=mode, antialias=row.kind != "label")

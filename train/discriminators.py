@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
@@ -11,15 +13,16 @@ from vidtrans.nets.blocks import coordinates, init_normal
 
 
 class Table5(nn.Sequential):
-    """JWDM Table 5: six 4x4 stride-2 convolutions, no norm, then a 3x3 head. (B, 3, H, W) -> (B, 1, H/64, W/64); H, W >= 64.
+    """JWDM Table 5: six 4x4 stride-2 convolutions, no norm, a 3x3 head. (B, 3, H, W) -> (B, 1, H/64, W/64).
 
-    44.7 M parameters at width 64 without biases. Slope 0.01 and the bias-free head are StarGAN's, whose table it is (J7).
+    44.7 M parameters at width 64 without biases. Slope 0.01 and the bias-free head are StarGAN's, whose table it is
+    (J7).
     """
 
     def __init__(self, width: int = 64, slope: float = 0.01) -> None:
         channels = [3, *(width * 2**layer for layer in range(6))]
         layers: list[nn.Module] = []
-        for inputs, outputs in zip(channels, channels[1:], strict=False):
+        for inputs, outputs in pairwise(channels):
             layers += [nn.Conv2d(inputs, outputs, 4, 2, 1, bias=False), nn.LeakyReLU(slope)]
         super().__init__(*layers, nn.Conv2d(channels[-1], 1, 3, 1, 1, bias=False))
         init_normal(self)
@@ -48,15 +51,16 @@ class Patch70(nn.Sequential):
 class CoordinatePatch(nn.Module):
     """Our own default: four stride-2 layers with spectral norm that also see where in the frame they look.
 
-    Unpaired training leaves it open which class is which; position (sky above, road below) is what settles it, so two coordinate
-    channels are added. Spectral norm keeps the adversary from overpowering the generators. (B, 3, H, W) -> (B, 1, H/16, W/16).
+    Unpaired training leaves it open which class is which; position (sky above, road below) is what settles it, so two
+    coordinate channels are added. Spectral norm keeps the adversary from overpowering the generators. (B, 3, H, W) ->
+    (B, 1, H/16, W/16).
     """
 
     def __init__(self, width: int = 64, slope: float = 0.2, layers: int = 4) -> None:
         super().__init__()
         channels = [5, *(width * 2**layer for layer in range(layers))]
         body: list[nn.Module] = []
-        for inputs, outputs in zip(channels, channels[1:], strict=False):
+        for inputs, outputs in pairwise(channels):
             body += [nn.Conv2d(inputs, outputs, 4, 2, 1), nn.LeakyReLU(slope)]
         self.body = nn.Sequential(*body, nn.Conv2d(channels[-1], 1, 3, 1, 1))
         init_normal(self)
@@ -77,7 +81,7 @@ class LatentDiscriminator(nn.Sequential):
     def __init__(self, latent_channels: int, width: int = 512, kernel: int = 1, slope: float = 0.2) -> None:
         channels = [latent_channels, width, width, width]
         layers: list[nn.Module] = []
-        for inputs, outputs in zip(channels, channels[1:], strict=False):
+        for inputs, outputs in pairwise(channels):
             layers += [nn.Conv2d(inputs, outputs, kernel, 1, kernel // 2), nn.LeakyReLU(slope)]
         super().__init__(*layers, nn.Conv2d(width, 1, kernel, 1, kernel // 2))
         init_normal(self)

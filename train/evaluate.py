@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from vidtrans.engines import open_engine
-from vidtrans.engines.contract import Engine, Gap
+from vidtrans.engines.contract import Gap
 from vidtrans.nets.contract import domain_named
 from vidtrans.palettes import STREET
 from vidtrans.train.data import street_frames
@@ -26,7 +26,7 @@ GAP = Fraction(2, 15)  # between keyframes: 7.5 frames a second
 FACTOR = 8
 
 
-@dataclass
+@dataclass(frozen=True)
 class StreetScores:
     """What `evaluate_street` found: one confusion matrix per kind of instant, and the reconstruction's PSNR in dB."""
 
@@ -63,13 +63,13 @@ def evaluate_street(
 ) -> StreetScores:
     """Translate scene to segmentation on held-out streets, at keyframes and at the in-between instants of 8x.
 
-    size: (width, height) of the frames and of the network's work; default: what the model was trained at. Truth is rendered at
-    the same size.
+    size: (width, height) of the frames and of the network's work; default: what the model was trained at. Truth is
+    rendered at the same size.
     """
     width, height = size or net.sizes.trained
     engine = open_engine("torch", net, source, [target], (width, height), device)
     blind = picture_blind(width, height)
-    scores = StreetScores(*(Confusion(len(STREET)) for _ in range(3)), 0.0)
+    keyframes, between, guess = (Confusion(len(STREET)) for _ in range(3))
     errors = []
     times = tuple(Fraction(k, FACTOR) for k in range(FACTOR))
     for seed in seeds:
@@ -80,14 +80,13 @@ def evaluate_street(
             outputs = engine.between([Gap(left, right, times)])[0]
             predicted = classes_of(net, outputs[target], target)
             truth = [frame.labels.numpy() for frame in frames[:-1]]
-            scores.keyframes.add(truth[0], predicted[0])
-            for true, guess in zip(truth[1:], predicted[1:], strict=True):
-                scores.between.add(true, guess)
-            scores.blind.add(truth[0], blind)
+            keyframes.add(truth[0], predicted[0])
+            for true, prediction in zip(truth[1:], predicted[1:], strict=True):
+                between.add(true, prediction)
+            guess.add(truth[0], blind)
             errors.append(psnr(to_uint8(outputs[source][0]), frames[0].rgb.numpy()))
-        report(f"street {seed}: accuracy so far {scores.keyframes.accuracy:.3f}, mean IoU {scores.keyframes.mean_iou:.3f}")
-    scores.reconstruction_db = float(np.mean(errors))
-    return scores
+        report(f"street {seed}: accuracy so far {keyframes.accuracy:.3f}, mean IoU {keyframes.mean_iou:.3f}")
+    return StreetScores(keyframes, between, guess, float(np.mean(errors)))
 
 
 def classes_of(net: Any, out: Tensor, domain: str) -> np.ndarray:

@@ -27,7 +27,7 @@ class Journal:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             return
-        self._board = SummaryWriter(str(folder / "tensorboard"))  # type: ignore[no-untyped-call]
+        self._board = SummaryWriter(str(folder / "tensorboard"))
 
     def scalars(self, step: int, losses: dict[str, float], steps_per_second: float) -> None:
         """One line of train.jsonl and one point of every TensorBoard curve."""

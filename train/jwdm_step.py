@@ -71,7 +71,7 @@ class JWDMStep(nn.Module):
         return Streams(zx, zy, xx, yy, xy, yx, xyx, yxy)
 
     def discriminator_loss(self, x: Tensor, y: Tensor, streams: Streams) -> dict[str, Tensor]:
-        """Algorithm 1, the ascent on lambda_x d(PX, QX) + lambda_y d(PY, QY) + lambda_z d(PZ, QZ), Eqs. (8), (19), (20)."""
+        """Algorithm 1, the ascent on the three divergences, Eqs. (8), (19), (20), weighted as in Eq. (6)."""
         o, s = self.options, streams
         with self.autocast():
             x_real, *x_fakes = self._judge(self.dx, x, *(fake.detach() for fake in self._fakes(s.yx, s.xyx)))
@@ -112,9 +112,10 @@ class JWDMStep(nn.Module):
         return Picture(colours[0], scores[0]), Picture(colours[1], scores[1])
 
     def _sent_back(self, picture: Picture, domain: Domain) -> Tensor:
-        """What a cycle encodes again. With hard_cycle, labels go as the pure colour of the best class, gradient as if soft.
+        """What a cycle encodes again. With hard_cycle, labels go as the best class's colour, gradient as if soft.
 
-        Soft mixtures let the generators hide the picture's windows in the labels to please the cycle; a class number cannot.
+        Soft mixtures let the generators hide the picture's windows in the labels to please the cycle; a class number
+        cannot.
         """
         if picture.scores is None or not self.options.hard_cycle:
             return picture.colours

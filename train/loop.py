@@ -19,8 +19,8 @@ from vidtrans.errors import DeviceError, UsageError, VidtransError
 from vidtrans.nets.contract import to_unit
 from vidtrans.nets.jwdm import JWDM
 from vidtrans.train.data import Frames, open_frames
-from vidtrans.train.jwdm_step import JWDMStep
 from vidtrans.train.journal import Journal
+from vidtrans.train.jwdm_step import JWDMStep
 from vidtrans.train.recipe import Recipe, TrainOptions, parse_recipe
 from vidtrans.train.state import load_state, save_state
 
@@ -57,8 +57,8 @@ def step_seed(seed: int, step: int) -> int:
 class Run:
     """One training run in one folder: networks, optimisers, data, position. `advance` takes it to its end.
 
-    A resumed run equals an uninterrupted one bit for bit on a CPU: weights, optimisers and position come from the state file,
-    the learning rate and all random draws (frames, augmentation, prior) are functions of the step.
+    A resumed run equals an uninterrupted one bit for bit on a CPU: weights, optimisers and position come from the
+    state file, the learning rate and all random draws (frames, augmentation, prior) are functions of the step.
     """
 
     def __init__(
@@ -87,9 +87,8 @@ class Run:
             _start_from(net, init_from)
         self.net = net
         self.average = copy.deepcopy(net).requires_grad_(False)
-        adam = {"lr": self.options.lr, "betas": self.options.betas}
-        self.descend = torch.optim.Adam(net.parameters(), **adam)
-        self.ascend = torch.optim.Adam(self.step_module.discriminators(), **adam)
+        self.descend = torch.optim.Adam(net.parameters(), self.options.lr, self.options.betas)
+        self.ascend = torch.optim.Adam(self.step_module.discriminators(), self.options.lr, self.options.betas)
         self.augment = _augmentation(recipe)
         self.step = 0
         self.constant, self.decay = total_steps(self.options, max(len(frames) for frames in self.frames))
@@ -130,14 +129,14 @@ class Run:
 
         adversary = step.discriminator_loss(x, y, streams)
         self.ascend.zero_grad(set_to_none=True)
-        _sum(adversary).backward()
+        torch.autograd.backward(_sum(adversary))
         self.ascend.step()
 
         for parameter in step.discriminators():
             parameter.requires_grad_(False)
         losses = step.generator_loss(x, y, streams)
         self.descend.zero_grad(set_to_none=True)
-        _sum(losses).backward()
+        torch.autograd.backward(_sum(losses))
         self.descend.step()
         for parameter in step.discriminators():
             parameter.requires_grad_(True)
@@ -223,12 +222,14 @@ def _start_from(net: JWDM, model: Model) -> None:
     try:
         net.load_state_dict(model.net.state_dict())
     except RuntimeError as error:
-        raise UsageError("--init-from: that model's network has another shape or other domains than the recipe's") from error
+        raise UsageError(
+            "--init-from: that model's network has another shape or other domains than the recipe's"
+        ) from error
 
 
 def _stop_if_broken(losses: dict[str, float], step: int, folder: Path) -> None:
     broken = [name for name, value in losses.items() if value != value or abs(value) == float("inf")]
     if broken:
         raise VidtransError(
-            f"training diverged at step {step} ({', '.join(broken)} not finite); the last good state is {folder / STATE}"
+            f"training diverged at step {step} ({', '.join(broken)} not finite); last good state: {folder / STATE}"
         )

@@ -1,4 +1,4 @@
-"""The terms of JWDM's objective, one function each, with the paper's equation number (numbers J.. as in docs/method.md)."""
+"""The terms of JWDM's objective, a function each, with the paper's equation (numbers J as in docs/method.md)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ def reconstruction(x: Tensor, target: Tensor) -> Tensor:
 
 
 def class_reconstruction(scores: Tensor, labels: Tensor) -> Tensor:
-    """Eq. (7) with another cost for label domains: cross-entropy (nats per pixel) of (B, K, H, W) scores and (B, H, W) classes.
+    """Eq. (7) with another cost for labels: cross-entropy (nats per pixel), scores (B, K, H, W), classes (B, H, W).
 
-    The theorem allows any cost; colours of classes may lie close together (pole and building are both grey), classes do not.
+    The theorem allows any cost; colours of classes may lie close together (pole and building are both grey), classes
+    do not.
     """
     return F.cross_entropy(scores.float(), labels)
 
@@ -30,13 +31,11 @@ def fake_term(logits: Tensor) -> Tensor:
     return F.softplus(logits.float()).mean()
 
 
-def data_divergence(
-    real: Tensor, translated: Tensor, cycled: Tensor | None = None, *, cycle_share: float
-) -> Tensor:
+def data_divergence(real: Tensor, translated: Tensor, cycled: Tensor | None = None, *, cycle_share: float) -> Tensor:
     """Eqs. (19), (20): what Dx (Dy) descends on. Logits of real pictures, of translations and of cycle reconstructions.
 
-    The fakes are cycle_share of cycle reconstructions and (1 - cycle_share) of translations (the paper's lambda; J8, J9). At 0
-    this is CycleGAN's term and cycled may be None.
+    The fakes are cycle_share of cycle reconstructions and (1 - cycle_share) of translations (the paper's lambda; J8,
+    J9). At 0 this is CycleGAN's term and cycled may be None.
     """
     loss = real_term(real) + (1.0 - cycle_share) * fake_term(translated)
     if cycle_share > 0.0:
@@ -55,7 +54,7 @@ def data_adversary(translated: Tensor, cycled: Tensor | None = None, *, cycle_sh
 
 
 def latent_divergence(prior: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    """d(PZ, QZ1) + d(PZ, QZ2) of Eq. (6): what the one Dz descends on. Logits of prior draws and of both encoders' latents."""
+    """d(PZ, QZ1) + d(PZ, QZ2) of Eq. (6): what Dz descends on. Logits of prior draws and both encoders' latents."""
     return 2.0 * real_term(prior) + fake_term(first) + fake_term(second)
 
 

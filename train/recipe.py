@@ -1,4 +1,4 @@
-"""What a training run is told: frozen dataclasses that check themselves, read from a TOML file. All defaults stand here."""
+"""What a training run is told: frozen dataclasses that check themselves, read from TOML. All defaults stand here."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ class DomainData:
 
     Attributes:
         name, kind, palette: as in nets.contract.Domain.
-        data: a folder of images or videos, or "street:scene" | "street:segmentation" | "street:spring" ... for rendered frames.
+        data: a folder of images or videos, or "street:scene" | "street:segmentation" | "street:spring" ... for
+            rendered frames.
     """
 
     name: str
@@ -221,7 +222,7 @@ def parse_recipe(table: dict[str, Any]) -> Recipe:
 
 
 def load_recipe(name: str, changes: tuple[str, ...] = ()) -> Recipe:
-    """The recipe of that path or of that name in train/recipes, with `section.key=value` changes applied (values as in TOML).
+    """The recipe of that path, or of that name in train/recipes, with `section.key=value` changes applied.
 
     Raises:
         UsageError: no such recipe, not TOML, or not a recipe.

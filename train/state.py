@@ -1,4 +1,4 @@
-"""A run's state on disk, in safetensors: nothing that can run code is loaded, and a resumed run continues bit for bit."""
+"""A run's state on disk, in safetensors: nothing that can run code is loaded; resuming is exact bit for bit."""
 
 from __future__ import annotations
 

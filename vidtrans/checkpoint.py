@@ -1,4 +1,4 @@
-"""Models on disk: safetensors only, so that loading one never runs code; what a model is stands in the file's metadata."""
+"""Models on disk: safetensors only, so loading never runs code; what a model is stands in its metadata."""
 
 from __future__ import annotations
 
@@ -113,5 +113,7 @@ def _find(name: str) -> tuple[Path, str | None]:
     if path.is_dir():
         path = path / "model.safetensors"
     if not path.is_file():
-        raise UsageError(f"no model {name!r}: neither a file, nor a run folder, nor bundled; {nearest_names(name, tuple(BUNDLED))}")
+        raise UsageError(
+            f"no model {name!r}: neither a file, nor a run folder, nor bundled; {nearest_names(name, tuple(BUNDLED))}"
+        )
     return path, None

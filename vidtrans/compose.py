@@ -1,7 +1,7 @@
 """From what the network decoded to what the encoders get: resize, carried detail, labels, rounding.
 
-Everything before the one rounding at the end is float and linear, in the planes of the output, so a keyframe's own planes come back
-bit for bit and a still picture cannot pulse.
+Everything before the one rounding at the end is float and linear, in the planes of the output, so a keyframe's own
+planes come back bit for bit and a still picture cannot pulse.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -101,7 +102,7 @@ class Composer:
         rgb = planes_to_rgb(planes, frame.pix_fmt, frame.colour)
         return rgb_to_planes(resized(rgb, height, width), self._pix_fmt, self._colour)
 
-    def _keyframe_planes(self, frame: Frame) -> tuple[object, ...]:
+    def _keyframe_planes(self, frame: Frame) -> tuple[np.ndarray, ...]:
         if self._fits(frame):
             return frame.planes
         return tuple(plane[0].numpy() for plane in round_planes(self._keyframe(frame), self._pix_fmt))
@@ -125,7 +126,7 @@ def label_colours(scores: Tensor, palette: Palette, height: int, width: int) -> 
 
 
 def colour_scores(rgb: Tensor, palette: Palette) -> Tensor:
-    """Painted labels (n, 3, h, w) in [-1, 1] to scores (n, K, h, w): minus the squared distance to each class's colour."""
+    """Painted labels (n, 3, h, w) in [-1, 1] to scores (n, K, h, w): minus the squared distance to each colour."""
     table = torch.from_numpy(palette.array.copy()).to(rgb.device, torch.float32) / 127.5 - 1.0
     return -(rgb.float().unsqueeze(1) - table.view(1, -1, 3, 1, 1)).square().sum(2)
 
@@ -135,7 +136,7 @@ def _minus(first: Planes, second: Planes) -> Planes:
 
 
 def _with_detail(planes: Planes, residuals: tuple[Planes, Planes], times: Sequence[Fraction]) -> Planes:
-    """plane(t) = Y(D(t)) + (1 - t) (y0 - Y(D(0))) + t (y1 - Y(D(1))): both keyframes are met exactly."""
+    """plane(t) = Y(D(t)) + (1 - t) (y0 - Y(D(0))) + t (y1 - Y(D(1))), which meets both keyframes exactly."""
     weights = torch.tensor([float(t) for t in times], device=planes[0].device).view(-1, 1, 1)
     return tuple(
         plane + torch.lerp(left, right, weights) for plane, left, right in zip(planes, *residuals, strict=True)

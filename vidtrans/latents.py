@@ -12,7 +12,8 @@ from torch import Tensor
 def blend(left: Tensor, right: Tensor, times: Sequence[Fraction]) -> Tensor:
     """(1 - t) left + t right for every t (JWDM Algorithm 2, with t ascending from the left keyframe: t = 1 - rho, J13).
 
-    left, right: (C, h, w), latents or lifted features; lifting is linear and the weights sum to one, so both give the same.
+    left, right: (C, h, w), latents or lifted features; lifting is linear and the weights sum to one, so both give the
+    same.
     Returns (n, C, h, w).
     """
     weights = torch.tensor([float(t) for t in times], dtype=left.dtype, device=left.device).view(-1, 1, 1, 1)

@@ -1,4 +1,4 @@
-"""What `vidtrans upsample` is told: a frozen dataclass that checks itself, and the only place where its defaults stand."""
+"""What `vidtrans upsample` is told: a frozen dataclass that checks itself; the defaults stand here only."""
 
 from __future__ import annotations
 
@@ -25,8 +25,10 @@ class UpsampleOptions:
         overwrite: whether files of those names may be replaced.
         model: a bundled name, a model file or a run folder.
         engine: a name in engines.ENGINES; device: "cpu", "cuda" ...
-        size: (width, height) in pixels at which the network works; None: the height it was trained at, with the input's aspect.
-        detail: "keyframes" carries what the decoder loses of the keyframes into the in-betweens; "none" is the paper's raw decoding.
+        size: (width, height) in pixels at which the network works; None: the height it was trained at, with the
+            input's aspect.
+        detail: "keyframes" carries what the decoder loses of the keyframes into the in-betweens; "none" is the paper's
+            raw decoding.
         encoder: of both outputs.
     """
 

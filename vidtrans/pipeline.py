@@ -65,8 +65,8 @@ def upsample(input: str | Path, to: str, **options: Any) -> Summary:
 
     Args:
         input: the video to read; to: the target domain.
-        options: the other fields of options.UpsampleOptions (factor, from_, output, output_to, overwrite, model, engine, device,
-            size, detail) and of video.encoder.EncoderOptions (codec, crf, preset, pix_fmt, threads).
+        options: the other fields of options.UpsampleOptions (factor, from_, output, output_to, overwrite, model,
+            engine, device, size, detail) and of video.encoder.EncoderOptions (codec, crf, preset, pix_fmt, threads).
 
     Raises:
         VidtransError: one of its kinds, see errors.py; no output is left under its final name.
@@ -90,8 +90,8 @@ def run(
 ) -> Summary:
     """One run of the main job.
 
-    announce: gets lines for the user before the first frame. progress: gets frames written to each output, and the expected
-    number where the container declares it.
+    announce: gets lines for the user before the first frame. progress: gets frames written to each output, and the
+    expected number where the container declares it.
     """
     started = time.monotonic()
     summary = Summary(options.output_paths)
@@ -119,7 +119,9 @@ def run(
         for item in decoded:
             for domain, composer, sink in zip(engine.domains, composers, sinks, strict=True):
                 with clock.working("compose"):
-                    frames = composer.frames(item.interval, item.outputs[domain], item.right and item.right[domain])
+                    frames = composer.frames(
+                        item.interval, item.outputs[domain], item.right[domain] if item.right else None
+                    )
                 for frame in frames:
                     sink.put(frame)
             summary.frames_in += 1

@@ -1,4 +1,4 @@
-"""Threads between the stages of the pipeline: queues bounded in bytes, and errors that reach the caller as themselves."""
+"""Threads between the stages: queues bounded in bytes, and errors that reach the caller as themselves."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def mapped(stage: str, work: Callable[[Item], Result], items: Iterable[Item], cl
 
 
 class Ahead(AbstractContextManager["Ahead[Item]"], Generic[Item]):
-    """Runs an iterator in a thread of its own, some items ahead; iterate over this. Leaving the block stops the thread."""
+    """Runs an iterator in a thread of its own, some items ahead. Leaving the block stops the thread."""
 
     def __init__(
         self, name: str, items: Iterable[Item], size_of: Callable[[Item], int], limit: int = QUEUE_BYTES
@@ -143,10 +143,15 @@ class Ahead(AbstractContextManager["Ahead[Item]"], Generic[Item]):
 
 
 class Sink(AbstractContextManager["Sink[Item]"], Generic[Item]):
-    """Feeds a function in a thread of its own. The function's error comes out of the next `put`, or of leaving the block."""
+    """Feeds a function in a thread of its own, whose error comes out of the next `put` or of leaving the block."""
 
     def __init__(
-        self, stage: str, consume: Callable[[Item], None], clock: StageClock, size_of: Callable[[Item], int], limit: int = QUEUE_BYTES
+        self,
+        stage: str,
+        consume: Callable[[Item], None],
+        clock: StageClock,
+        size_of: Callable[[Item], int],
+        limit: int = QUEUE_BYTES,
     ) -> None:
         self._queue: ByteQueue[Item] = ByteQueue(size_of, limit)
         self._error: BaseException | None = None

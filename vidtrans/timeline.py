@@ -25,7 +25,7 @@ class Instant:
 
 @dataclass(frozen=True)
 class Interval:
-    """A keyframe and what follows it: a gap up to the next keyframe, or, at the end (right is None), its own duration, held.
+    """A keyframe and what follows it: a gap up to the next one, or at the end (right is None) its duration, held.
 
     Attributes:
         instants: `factor` output frames; t = 0 in all of them where the keyframe is held.
@@ -37,7 +37,7 @@ class Interval:
 
 
 def pair(frames: Iterable[Frame], factor: int) -> Iterator[Interval]:
-    """Every keyframe with its successor: N frames give N intervals and N * factor output frames, so the duration is the input's.
+    """Every keyframe with its successor: N frames give N intervals and N * factor output frames, the input's duration.
 
     In-betweens lie at equal parts of their own gap, whatever the rate does: variable-rate input keeps its time stamps.
     """

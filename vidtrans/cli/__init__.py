@@ -52,7 +52,8 @@ def cli() -> None:
 def main() -> None:
     """Run the command line; a VidtransError becomes one sentence on stderr and its exit code, Ctrl-C becomes 130."""
     # Torch's threads spin while they wait, unless told before torch is imported; beside two encoders' threads on a few
-    # cores that costs more time than all the work (measured: a training step 20 times slower on a busy two-core machine).
+    # cores that costs more time than all the work (measured: a training step 20 times slower on a busy two-core
+    # machine).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         cli(standalone_mode=False)

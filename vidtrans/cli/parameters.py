@@ -13,7 +13,7 @@ _WIDTH_HEIGHT = re.compile(r"([0-9]{1,6})[xX]([0-9]{1,6})")
 
 
 class SizeType(click.ParamType):  # type: ignore[type-arg]  # generic in the newest click only
-    """"WIDTHxHEIGHT" in pixels, both at least 1, to (width, height)."""
+    """ "WIDTHxHEIGHT" in pixels, both at least 1, to (width, height)."""
 
     name = "size"
 

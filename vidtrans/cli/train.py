@@ -9,20 +9,32 @@ import click
 
 @click.command("train")
 @click.argument("recipe")
-@click.option("-o", "--out", type=click.Path(file_okay=False, path_type=Path), help="Run folder.  [default: runs/RECIPE]")
+@click.option(
+    "-o", "--out", type=click.Path(file_okay=False, path_type=Path), help="Run folder.  [default: runs/RECIPE]"
+)
 @click.option("--set", "changes", multiple=True, metavar="SECTION.KEY=VALUE", help="Change one value of the recipe.")
 @click.option("--resume", is_flag=True, help="Continue the run in the folder, exactly where it was saved.")
 @click.option("--init-from", metavar="MODEL", help="Start the generators from a finished model, discriminators fresh.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1 ...")
-@click.option("--cache", type=click.Path(file_okay=False, path_type=Path), help="Where rendered frames are kept.  [default: in the run folder]")
+@click.option(
+    "--cache",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where rendered frames are kept.  [default: in the run folder]",
+)
 def command(
-    recipe: str, out: Path | None, changes: tuple[str, ...], resume: bool, init_from: str | None, device: str, cache: Path | None
+    recipe: str,
+    out: Path | None,
+    changes: tuple[str, ...],
+    resume: bool,
+    init_from: str | None,
+    device: str,
+    cache: Path | None,
 ) -> None:
     """Train a model on unpaired footage.
 
-    RECIPE is a TOML file, or one of the bundled recipes: street (the bundled model), jwdm and jwae (the papers' settings).
-    The run folder gets the model (usable at once as --model RUNFOLDER), the state to resume from, sample grids, TensorBoard curves
-    and train.jsonl.
+    RECIPE is a TOML file, or one of the bundled recipes: street (the bundled model), jwdm and jwae (the papers'
+    settings). The run folder gets the model (usable at once as --model RUNFOLDER), the state to resume from, sample
+    grids, TensorBoard curves and train.jsonl.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -36,12 +48,21 @@ def command(
     parsed = load_recipe(recipe, changes)
     folder = out or Path("runs") / Path(recipe).stem
     if (folder / STATE).exists() and not resume:
-        raise UsageError(f"{folder} holds a run already; add --resume to continue it or choose another folder with --out")
+        raise UsageError(
+            f"{folder} holds a run already; add --resume to continue it or choose another folder with --out"
+        )
     if resume and init_from:
         raise UsageError("--resume continues a run, --init-from starts one; give one of the two")
     console = Console(stderr=True)
     model = load_model(init_from) if init_from else None
-    run = Run(parsed, folder, device=device, cache=cache, init_from=model, report=lambda text: console.print(text, highlight=False))
+    run = Run(
+        parsed,
+        folder,
+        device=device,
+        cache=cache,
+        init_from=model,
+        report=lambda text: console.print(text, highlight=False),
+    )
     if resume:
         run.resume()
     columns = (

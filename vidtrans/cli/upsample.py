@@ -20,24 +20,57 @@ DEFAULTS = {f.name: f.default for f in (*fields(UpsampleOptions), *fields(Encode
 @click.argument("input", metavar="INPUT", type=click.Path(path_type=Path))
 @click.option("--to", required=True, metavar="DOMAIN", help="Domain to translate into, such as segmentation.")
 @click.option("--from", "from_", metavar="DOMAIN", help="Domain of the input.  [default: the model's other one]")
-@click.option("-m", "--factor", type=click.IntRange(min=1), default=DEFAULTS["factor"], show_default=True, help="Output frames per input frame; 1 translates only.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="The up-converted input.  [default: INPUT.xFACTOR.EXT beside it]")
-@click.option("--out-to", "output_to", type=click.Path(path_type=Path), help="The translation.  [default: INPUT.xFACTOR.DOMAIN.EXT]")
+@click.option(
+    "-m",
+    "--factor",
+    type=click.IntRange(min=1),
+    default=DEFAULTS["factor"],
+    show_default=True,
+    help="Output frames per input frame; 1 translates only.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="The up-converted input.  [default: INPUT.xFACTOR.EXT beside it]",
+)
+@click.option(
+    "--out-to",
+    "output_to",
+    type=click.Path(path_type=Path),
+    help="The translation.  [default: INPUT.xFACTOR.DOMAIN.EXT]",
+)
 @click.option("-y", "overwrite", is_flag=True, help="Replace outputs that exist.")
-@click.option("--model", default=DEFAULTS["model"], show_default=True, help="A bundled name, a model file or a run folder.")
-@click.option("--size", type=SIZE, help="Size at which the network works.  [default: the height it was trained at, the input's aspect]")
-@click.option("--detail", type=click.Choice(DETAILS), default=DEFAULTS["detail"], show_default=True, help="Carry the keyframes' detail into the in-betweens, or give the raw decoding.")
-@click.option("-c", "--codec", default=DEFAULTS["codec"], show_default=True, help="Video encoder of both outputs, FFmpeg's name.")
+@click.option(
+    "--model", default=DEFAULTS["model"], show_default=True, help="A bundled name, a model file or a run folder."
+)
+@click.option(
+    "--size",
+    type=SIZE,
+    help="Size at which the network works.  [default: the height it was trained at, the input's aspect]",
+)
+@click.option(
+    "--detail",
+    type=click.Choice(DETAILS),
+    default=DEFAULTS["detail"],
+    show_default=True,
+    help="Carry the keyframes' detail into the in-betweens, or give the raw decoding.",
+)
+@click.option(
+    "-c", "--codec", default=DEFAULTS["codec"], show_default=True, help="Video encoder of both outputs, FFmpeg's name."
+)
 @click.option("--crf", type=click.IntRange(min=0), help="Constant quality of the encoder; 0 is lossless with libx264.")
 @click.option("--preset", help="Preset of the encoder.")
-@click.option("--pix-fmt", help="Pixel format of both outputs, FFmpeg's name.  [default: the input's, where the encoder takes it]")
+@click.option(
+    "--pix-fmt", help="Pixel format of both outputs, FFmpeg's name.  [default: the input's, where the encoder takes it]"
+)
 @click.option("--engine", default=DEFAULTS["engine"], show_default=True, help="What runs the network.")
 @click.option("--device", default=DEFAULTS["device"], show_default=True, help="cpu, cuda, cuda:1 ...")
 def command(codec: str, crf: int | None, preset: str | None, pix_fmt: str | None, **options: Any) -> None:
     """Raise a video's frame rate and translate it, in one pass.
 
-    Writes two videos in step beside INPUT: the input at FACTOR times its frame rate, and its translation into DOMAIN. Both have the
-    same number of frames, the same time stamps and the input's sound.
+    Writes two videos in step beside INPUT: the input at FACTOR times its frame rate, and its translation into DOMAIN.
+    Both have the same number of frames, the same time stamps and the input's sound.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

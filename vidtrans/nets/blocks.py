@@ -1,4 +1,7 @@
-"""Building blocks the families share. Instance norm is without learned scale and shift, so convolutions before it need no bias."""
+"""Building blocks the families share.
+
+Instance norm is without learned scale and shift, so convolutions before it need no bias.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-def conv(inputs: int, outputs: int, kernel: int, stride: int = 1, *, padding: int, mode: str = "zeros") -> nn.Conv2d:
+def conv(inputs: int, outputs: int, kernel: int, stride: int = 1, *, padding: int) -> nn.Conv2d:
     """A convolution that an instance norm follows: no bias, the norm would remove it."""
-    return nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=False, padding_mode=mode)
+    return nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=False)
 
 
 class NormReLU(nn.Module):
@@ -22,16 +25,17 @@ class NormReLU(nn.Module):
 class ResidualBlock(nn.Module):
     """x + f(x) with f of one or two 3x3 convolutions, each normed; no ReLU after the sum (JWDM Table 4, method J1).
 
-    With one convolution f is conv-norm-ReLU as the table prints it; with two it is conv-norm-ReLU-conv-norm (CycleGAN, StarGAN).
+    With one convolution f is conv-norm-ReLU as the table prints it; with two it is conv-norm-ReLU-conv-norm (CycleGAN,
+    StarGAN).
     """
 
-    def __init__(self, channels: int, convs: int = 2, mode: str = "zeros") -> None:
+    def __init__(self, channels: int, convs: int = 2) -> None:
         super().__init__()
         if convs not in (1, 2):
             raise ValueError("a residual block has one or two convolutions")
-        layers: list[nn.Module] = [conv(channels, channels, 3, padding=1, mode=mode), NormReLU()]
+        layers: list[nn.Module] = [conv(channels, channels, 3, padding=1), NormReLU()]
         if convs == 2:
-            layers += [conv(channels, channels, 3, padding=1, mode=mode), nn.InstanceNorm2d(channels)]
+            layers += [conv(channels, channels, 3, padding=1), nn.InstanceNorm2d(channels)]
         self.body = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:

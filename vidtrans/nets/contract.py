@@ -66,15 +66,15 @@ class SizeFacts:
 class Net(Protocol):
     """The contract of design: two verbs, and the split of the second.
 
-    x: (B, 3, H, W) floats in [-1, 1]. z, a: whatever the family defines. `finish` gives (B, 3, H, W) in [-1, 1] for a photo
-    domain and (B, K, H, W) class scores for a label domain with a palette head; `colour` turns either into x.
+    x: (B, 3, H, W) floats in [-1, 1]. z, a: whatever the family defines. `finish` gives (B, 3, H, W) in [-1, 1] for a
+    photo domain and (B, K, H, W) class scores for a label domain with a palette head; `colour` turns either into x.
     """
 
     family: str
     domains: tuple[Domain, ...]
     sizes: SizeFacts
     shares_latent: bool
-    lift_norm: str  # "instance_relu": finish starts with instance norm and ReLU, so the fused blend applies; "none": it does not
+    lift_norm: str  # "instance_relu": finish starts with instance norm and ReLU (the fused blend applies); else "none"
 
     def encode(self, x: Tensor, domain: str) -> Tensor: ...
 

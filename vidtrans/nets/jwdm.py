@@ -1,7 +1,8 @@
 """Joint Wasserstein Distribution Matching (JWDM, journal name JWAE), Table 4: one encoder and one decoder per domain.
 
-Every domain's encoder maps into one latent space, so a latent of one domain can be decoded in any other, and latents of two
-keyframes can be blended. Decisions where the paper is silent or contradicts itself are numbered as in docs/method.md (J1-J7).
+Every domain's encoder maps into one latent space, so a latent of one domain can be decoded in any other, and latents
+of two keyframes can be blended. Decisions where the paper is silent or contradicts itself are numbered as in
+docs/method.md (J1-J7).
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ class JWDMConfig:
         res_convs: convolutions in a residual block (2; J1).
         embedding: "relu" is Table 4's norm and ReLU, so z >= 0; "linear" leaves the embedding bare (J4).
         upsampling: "transposed" (Table 4, J3) or "resize" (no checkerboards).
-        label_head: "tanh" paints labels as a picture (the paper); "palette" gives one score per class, whose softmax weighs the
-            palette's colours.
+        label_head: "tanh" paints labels as a picture (the paper); "palette" gives one score per class, whose softmax
+            weighs the palette's colours.
         trained_size: (width, height) in pixels of the training frames.
     """
 
@@ -70,7 +71,9 @@ class JWDMConfig:
         return cls(**row)
 
 
-EMBED_KERNEL = 8  # Table 4: the embedding is an 8x8 convolution without padding, the decoder's first layer its transpose
+EMBED_KERNEL = (
+    8  # Table 4: the embedding is an 8x8 convolution without padding, the decoder's first layer its transpose
+)
 
 
 class Encoder(nn.Sequential):
@@ -96,7 +99,8 @@ class Encoder(nn.Sequential):
 class Decoder(nn.Module):
     """Table 4, lower half: z -> (B, 3 or K, H, W). 11.65 M parameters at width 64.
 
-    `lift` is its first layer, the 8x8 transposed convolution. It is linear, so lifted features may be blended in place of
+    `lift` is its first layer, the 8x8 transposed convolution. It is linear, so lifted features may be blended in place
+    of
     latents: L((1-t) z0 + t z1) = (1-t) L(z0) + t L(z1).
     """
 

@@ -1,4 +1,4 @@
-"""What an output takes over from the input unchanged: every audio stream, packet by packet, and the container's metadata."""
+"""What an output takes over from the input unchanged: every audio stream's packets, the container's metadata."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import av
 from av.audio import AudioStream
 
 from vidtrans.errors import InputError
+from vidtrans.video.local_file import open_container
 
 # Facts of the container's own format, which the new container states for itself.
 _OWN_METADATA = {"major_brand", "minor_version", "compatible_brands", "encoder"}
@@ -28,12 +29,7 @@ class CarriedStreams:
     """
 
     def __init__(self, source: Path, output: av.container.OutputContainer, notes: list[str]) -> None:
-        try:
-            self._input = av.open(
-                f"file:{source.absolute()}", options={"protocol_whitelist": "file"}, metadata_errors="replace"
-            )
-        except (av.FFmpegError, OSError) as error:
-            raise InputError(f"{source}: its audio cannot be read ({error.strerror})") from error
+        self._input = open_container(source)
         self._source = source
         self._output = output
         self._targets: dict[int, AudioStream] = {}

@@ -56,7 +56,7 @@ def planes_to_rgb(planes: Sequence[Tensor], pix_fmt: PixelFormat, colour: Colour
 
 
 def rgb_to_planes(rgb: Tensor, pix_fmt: PixelFormat, colour: Colour) -> tuple[Tensor, ...]:
-    """RGB to code values that are neither rounded nor clipped: an affine map, so weighted sums of frames commute with it.
+    """RGB to code values, neither rounded nor clipped: an affine map, so weighted sums of frames commute with it.
 
     Args:
         rgb: (B, 3, H, W) float, nominally 0 ... 1.
@@ -82,7 +82,7 @@ def rgb_to_planes(rgb: Tensor, pix_fmt: PixelFormat, colour: Colour) -> tuple[Te
 
 
 def round_planes(planes: Sequence[Tensor], pix_fmt: PixelFormat) -> tuple[Tensor, ...]:
-    """Float code values to whole ones, rounded half to even and clipped to 0 ... 2^bits - 1: the one place where that happens.
+    """Float code values to whole ones: rounded half to even and clipped to 0 ... 2^bits - 1, here and nowhere else.
 
     Returns:
         Planes of the same shapes, uint8 or (above 8 bits) uint16, on the same device.

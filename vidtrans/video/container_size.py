@@ -1,4 +1,4 @@
-"""How long a file says it is: containers that state their own size show a cut-off copy before its first frame is read."""
+"""How long a file says it is: where a container states its size, a cut-off copy shows before a frame is read."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _mp4_size(file: BinaryIO, actual: int) -> int | None:
 
 
 def _matroska_size(file: BinaryIO) -> int | None:
-    """The end of the one top-level segment (RFC 8794: element id, then a size of 1 ... 8 bytes; all ones is unknown)."""
+    """The end of the one top-level segment (RFC 8794: an id, then a size of 1 ... 8 bytes, all ones if unknown)."""
     file.seek(4)
     header_size = _ebml_number(file)
     if header_size is None:

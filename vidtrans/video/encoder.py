@@ -84,7 +84,7 @@ def choose_pix_fmt(options: EncoderOptions, source: PixelFormat) -> PixelFormat:
 
 
 def stored_pix_fmt(codec: av.Codec, pix_fmt: PixelFormat) -> str:
-    """FFmpeg's name of the format in which the encoder takes these code values: the same one, or one that packs them differently.
+    """FFmpeg's name of the format in which the encoder takes these code values: the same, or one that packs them.
 
     Raises:
         OutputError: the encoder takes neither.
@@ -142,7 +142,7 @@ def _carriers(codec: av.Codec) -> dict[str, str]:
 
 
 def _distance(source: PixelFormat, target: PixelFormat) -> tuple[int, int, int, int, int]:
-    """Smaller is nearer: colour, then depth, then chroma are kept if at all possible; more than the source has is the last resort."""
+    """Smaller is nearer: colour, then depth, then chroma are kept where possible, with as little beyond as possible."""
     kind = 0 if source.kind == target.kind else 2 if target.kind == "gray" else 1
     source_shift = 2 if source.kind == "gray" else source.chroma_shift_x + source.chroma_shift_y
     deeper = target.bits - source.bits

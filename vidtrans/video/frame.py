@@ -178,7 +178,7 @@ class Colour:
         )
 
     def stored_as(self, source: PixelFormat, target: PixelFormat, width: int, height: int) -> Colour:
-        """The colour facts of an output in another pixel format: for YUV to YUV and RGB to RGB the same, so that tags are carried.
+        """The colour facts of an output in another pixel format; YUV to YUV and RGB to RGB keep them, tags and all.
 
         RGB that becomes YUV gets the matrix of its size and limited range, both tagged: nothing is left to a player's
         guess.

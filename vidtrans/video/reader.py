@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from urllib.parse import unquote, urlsplit
 
 import av
 import numpy as np
 from av.sidedata.sidedata import SideData
 
 from vidtrans.errors import InputError
-from vidtrans.video.container_size import declared_size
 from vidtrans.video.frame import (
     FULL_RANGE_NAMES,
     MATRIX_OF_TAG,
@@ -28,6 +25,7 @@ from vidtrans.video.frame import (
     PixelFormat,
     nearest_planar,
 )
+from vidtrans.video.local_file import WHOLE_PART, check_whole, local_path, open_container
 
 _MICROSECONDS = 1_000_000
 # Formats of FFmpeg that take any file of a certain name for a screen full of characters.
@@ -101,8 +99,8 @@ class VideoReader:
         self.notes: list[str] = []
         self.frames_read = 0
         self._left_out = 0
-        self._declares_size = _check_file(self.path)
-        self._container = _open(self.path)
+        self._declares_size = check_whole(self.path)
+        self._container = open_container(self.path)
         try:
             self._stream = self._choose_stream()
             self._decoded = self._decode()
@@ -160,9 +158,8 @@ class VideoReader:
         ]
         streams = [stream for stream in self._container.streams.video if stream not in covers]
         if not streams:
-            raise InputError(
-                f"{self.path}: holds no video{', only a cover picture' if covers else ''}; choose a file with a picture track"
-            )
+            only = ", only a cover picture" if covers else ""
+            raise InputError(f"{self.path}: holds no video{only}; choose a file with a picture track")
         stream = streams[0]
         if len(streams) > 1:
             self.notes.append(f"{self.path.name}: holds {len(streams)} video streams, only the first is used")
@@ -204,7 +201,7 @@ class VideoReader:
             raise self._damaged(f"cannot be read further ({error.strerror})") from error
         if skipped and self.frames_read:
             self.notes.append(
-                f"{self.path.name}: begins between two keyframes, {skipped} pictures before the second are skipped"
+                f"{self.path.name}: begins between two keyframes of its codec, {skipped} pictures are skipped"
             )
         self._check_end(end)
 
@@ -227,16 +224,13 @@ class VideoReader:
             raise self._damaged(f"is cut off: it ends at {float(end):.2f} s of {float(expected):.2f} s")
 
     def _damaged(self, what: str) -> InputError:
-        return InputError(
-            f"{self.path}: {what}, after {self.frames_read} frames; copy or download it again, or use only its whole part, "
-            f"re-encoded with: ffmpeg -i INPUT REPAIRED.mp4"
-        )
+        return InputError(f"{self.path}: {what}, after {self.frames_read} frames; {WHOLE_PART}")
 
     def _leave_out(self, time: Fraction, previous: Fraction) -> None:
         if previous - time > _LARGEST_STRAY_SECONDS:
             raise InputError(
-                f"{self.path}: its clock jumps back by {float(previous - time):.2f} s after {self.frames_read - 1} frames (files glued "
-                f"together?); give it one clock first, with: ffmpeg -i INPUT REPAIRED.mp4"
+                f"{self.path}: its clock jumps back by {float(previous - time):.2f} s after {self.frames_read - 1} "
+                f"frames (files glued together?); give it one clock first, with: ffmpeg -i INPUT REPAIRED.mp4"
             )
         self._left_out += 1
 
@@ -290,8 +284,8 @@ class VideoReader:
         info = self.info
         if (picture.width, picture.height) != (info.width, info.height):
             raise InputError(
-                f"{self.path}: the picture size changes from {info.width}x{info.height} to {picture.width}x{picture.height} at "
-                f"{float(time):.2f} s; split the file there"
+                f"{self.path}: the picture size changes from {info.width}x{info.height} to "
+                f"{picture.width}x{picture.height} at {float(time):.2f} s; split the file there"
             )
         if FULL_RANGE_NAMES.get(picture.format.name, picture.format.name) != info.pix_fmt.name:
             # Repacking only: the range is named on both sides so that the scaler leaves the code values alone.
@@ -300,51 +294,6 @@ class VideoReader:
         shapes = info.pix_fmt.plane_shapes(info.width, info.height)
         planes = tuple(_plane(plane, shape, info.pix_fmt) for plane, shape in zip(picture.planes, shapes, strict=True))
         return Frame(planes, time, duration, info.pix_fmt, info.colour)
-
-
-def local_path(path: str | Path) -> Path:
-    """The path of a local file; `file://` names are understood.
-
-    Raises:
-        InputError: an address of another kind; nothing is fetched.
-    """
-    text = str(path)
-    if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text):
-        return Path(text)
-    if not text.lower().startswith("file://"):
-        raise InputError(f"{text}: only local files are read; download it first")
-    return Path(unquote(urlsplit(text).path))
-
-
-def _check_file(path: Path) -> bool:
-    """Refuses what cannot be a whole video file. Returns whether the file states its size (and is as long as that)."""
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder; name a video file in it")
-    if not path.exists():
-        raise InputError(f"{path}: no such file")
-    try:
-        actual, declared = path.stat().st_size, declared_size(path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
-    if actual == 0:
-        raise InputError(f"{path}: is empty (0 bytes); copy or download it again")
-    if declared is not None and declared > actual:
-        raise InputError(
-            f"{path}: is cut off, {declared - actual} of its {declared} bytes are missing; copy or download it again, or use only its "
-            f"whole part, re-encoded with: ffmpeg -i INPUT REPAIRED.mp4"
-        )
-    return declared is not None
-
-
-def _open(path: Path) -> av.container.InputContainer:
-    try:
-        # With its protocol spelled out no name is taken for an address; the whitelist holds for files that a playlist
-        # names as well.
-        return av.open(f"file:{path.absolute()}", options={"protocol_whitelist": "file"}, metadata_errors="replace")
-    except av.FFmpegError as error:
-        raise InputError(
-            f"{path}: is not a video, or its index is damaged or missing ({error.strerror}); check that it plays elsewhere"
-        ) from error
 
 
 def _display_matrix(picture: av.VideoFrame) -> tuple[int, ...] | None:

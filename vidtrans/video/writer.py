@@ -55,7 +55,10 @@ class Segment:
         picture = self._picture(self._held)
         if self._varies:
             picture.pict_type = PictureType.I
-        packets = self._timed([*self._stream.encode(picture), *self._stream.encode(None)])
+        packets = [*self._stream.encode(picture), *self._stream.encode(None)]
+        if self._delay is None:
+            _stamp_decoding_times(packets)
+        packets = self._timed(packets)
         if self._varies and self._delay is not None and packets[-1].pts == picture.pts:
             packets[-1].dts = max(_ticks(packets[-1].dts), _ticks(picture.pts) - self._delay)
         return packets
@@ -277,6 +280,15 @@ def _open(path: Path, time_base: Fraction) -> av.container.OutputContainer:
         raise OutputError(
             f"{path}: extension {path.suffix!r} names no video container; use .mp4, .mkv, .mov, .webm or .avi"
         ) from error
+
+
+def _stamp_decoding_times(packets: list[Packet]) -> None:
+    """Decoding times for a run so short that it is still inside the encoder as a whole: x265 leaves them undefined."""
+    shown = [_ticks(packet.pts) for packet in packets]
+    steps = sorted(shown)
+    delay = max(step - time for step, time in zip(steps, shown, strict=True))
+    for packet, step in zip(packets, steps, strict=True):
+        packet.dts = step - delay
 
 
 def _ticks(value: int | None) -> int:
