@@ -24,6 +24,7 @@ setup(
         "torchvision",
         "av>=14",
         "numpy",
+        "pillow",
         "click>=8.1",
         "kornia",
         "safetensors",

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
-from torchvision.io import read_image, write_png
 
 from vidtrans.checkpoint import load_model, save_model
 from vidtrans.errors import InputError, UsageError
@@ -204,9 +204,9 @@ def test_a_run_leaves_a_model_a_grid_and_a_log(tmp_path: Path, cache: Path) -> N
     model = load_model(tmp_path)
     assert model.trained["step"] == 6
     assert parse_recipe(model.trained["recipe"]) == small()
-    grid = read_image(str(tmp_path / "samples" / "0000006.png"))
-    assert grid.shape[0] == 3
-    assert grid.float().std() > 5
+    with Image.open(tmp_path / "samples" / "0000006.png") as grid:
+        assert grid.mode == "RGB"
+        assert np.asarray(grid).std() > 5
     rows = [json.loads(line) for line in (tmp_path / "train.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
     assert {"rx", "ry", "cx", "cy", "gx", "gy", "gz", "dx", "dy", "dz"} <= rows[0].keys()
@@ -291,7 +291,7 @@ def frames_of(data: Path | str, kind: str = "photo", size: tuple[int, int] = (40
 
 def test_image_folders_are_resized_and_labels_are_not_mixed(tmp_path: Path) -> None:
     labels = torch.randint(len(STREET), (72, 80))
-    write_png(torch.from_numpy(STREET.colour(labels.numpy())).movedim(-1, 0).contiguous(), str(tmp_path / "a.png"))
+    Image.fromarray(STREET.colour(labels.numpy())).save(tmp_path / "a.png")
     batch = frames_of(tmp_path, "label").batch([0])
     assert batch.shape == (1, 36, 40, 3)
     assert {tuple(colour) for colour in batch.reshape(-1, 3).tolist()} <= set(STREET.colours)

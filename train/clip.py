@@ -12,17 +12,13 @@ import av
 import numpy as np
 import torch
 
-from vidtrans.errors import OutputError, UsageError, nearest_names
-from vidtrans.palettes import STREET
-from vidtrans.train.street import SEASONS, Street
+from vidtrans.errors import OutputError, UsageError
+from vidtrans.train.domains import StreetView
 from vidtrans.video.clock import exact_time_base
 from vidtrans.video.colour import rgb_to_planes, round_planes
 from vidtrans.video.encoder import EncoderOptions
 from vidtrans.video.frame import PIXEL_FORMATS, TAG_RANGE_FULL, TAG_RGB_MATRIX, Colour, Frame
 from vidtrans.video.writer import VideoWriter, check_output_path
-
-# The summer street as a picture and as its classes, and the seasons as pictures.
-DOMAINS = ("scene", "segmentation", *SEASONS)
 
 SOUND_RATE = 48_000  # samples per second
 
@@ -58,7 +54,7 @@ def render_clip(
         seconds: length; only whole frames are made, so the clip may be up to one frame shorter.
         fps: frames per second, exact.
         size: (width, height) in pixels.
-        domain: one of DOMAINS; segmentation is in the colours of palettes.STREET.
+        domain: one of domains.STREET_DOMAINS; segmentation is in the colours of palettes.STREET.
         sound: add the street's sound (AAC, mono), as long as the video. AAC comes in packets of 21 ms: MP4 and MOV
             state where the last one ends, elsewhere it may reach that much past the video.
         overwrite: whether a file of that name may be replaced.
@@ -71,22 +67,18 @@ def render_clip(
         UsageError: an unknown domain, less than one frame, or a size the street cannot be rendered in.
         OutputError: the file cannot be written; nothing is left behind.
     """
-    if domain not in DOMAINS:
-        raise UsageError(f"unknown domain {domain!r}; {nearest_names(domain, DOMAINS)}")
+    view = StreetView(domain, seed)
     if seconds <= 0 or fps <= 0 or seconds * fps < 1:
         raise UsageError(f"{seconds} s at {fps} frames per second is less than one frame; give more of either")
     path = Path(path)
     check_output_path(path, overwrite=overwrite)
     width, height = size
     count = math.floor(seconds * fps)
-    street = Street(seed, domain if domain in SEASONS else "summer")
-    palette = torch.from_numpy(STREET.array)
     pix_fmt = PIXEL_FORMATS["yuv444p" if width % 2 or height % 2 else "yuv420p"]
     colour = _SRGB.stored_as(PIXEL_FORMATS["gbrp"], pix_fmt, width, height)
 
     def frame(k: int) -> Frame:
-        seen = street.render(float(k / fps), width, height)
-        rgb = palette[seen.labels.long()] if domain == "segmentation" else seen.rgb
+        rgb = torch.from_numpy(view.picture(float(k / fps), width, height))
         floats = rgb.permute(2, 0, 1)[None].to(torch.float32) / 255.0
         planes = round_planes(rgb_to_planes(floats, pix_fmt, colour), pix_fmt)
         return Frame(tuple(plane[0].numpy() for plane in planes), k / fps, 1 / fps, pix_fmt, colour)

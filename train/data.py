@@ -9,24 +9,16 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_image
 from torchvision.transforms import v2
 
-from vidtrans.errors import InputError, UsageError, nearest_names
-from vidtrans.palettes import STREET
+from vidtrans.errors import InputError, UsageError
+from vidtrans.train.domains import STREET_DOMAINS, StreetView
 from vidtrans.train.recipe import DataOptions, DomainData
-from vidtrans.train.street import SEASONS, Street
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v", ".nut")
-
-# street:NAME -> (season, labels or picture)
-STREET_DOMAINS: dict[str, tuple[str, bool]] = {
-    "scene": ("summer", False),
-    "segmentation": ("summer", True),
-    **{season: (season, False) for season in SEASONS},
-}
 
 
 class Frames(Protocol):
@@ -54,10 +46,11 @@ class ImageFolder:
 
     def _read(self, path: Path) -> Tensor:
         try:
-            picture = decode_image(str(path), ImageReadMode.RGB)
-        except RuntimeError as error:
+            with Image.open(path) as image:
+                picture = torch.from_numpy(np.array(image.convert("RGB")))
+        except OSError as error:
             raise InputError(f"{path} cannot be read as an image; remove or replace it") from error
-        return self._resize(picture).movedim(0, -1)
+        return self._resize(picture.movedim(-1, 0)).movedim(0, -1)
 
 
 class VideoFolder:
@@ -139,8 +132,6 @@ class StreetFrames:
     """Frames of the rendered street, kept in one memory-mapped file: every run after the first starts at once."""
 
     def __init__(self, name: str, seed: int, options: DataOptions, cache: Path, report: Callable[[str], None]) -> None:
-        if name not in STREET_DOMAINS:
-            raise UsageError(f"unknown street domain {name!r}; {nearest_names(name, tuple(STREET_DOMAINS))}")
         width, height = options.size
         self.seeds = range(seed, seed + -(-options.street_frames // options.street_frames_per_seed))
         shape = (options.street_frames, height, width, 3)
@@ -174,14 +165,9 @@ class StreetFrames:
 
 def street_frames(name: str, seed: int, count: int, width: int, height: int) -> np.ndarray:
     """`count` frames (count, height, width, 3) uint8 of one street, at instants spread over 20 s."""
-    season, labels = STREET_DOMAINS[name]
-    street = Street(seed, season)
+    view = StreetView(name, seed)
     instants = torch.rand(count, generator=torch.Generator().manual_seed(seed)).mul(20.0).tolist()
-    rows = []
-    for instant in instants:
-        frame = street.render(instant, width, height, samples=1 if labels else 2)
-        rows.append(STREET.colour(frame.labels.numpy()) if labels else frame.rgb.numpy())
-    return np.stack(rows)
+    return np.stack([view.picture(instant, width, height) for instant in instants])
 
 
 def street_hash() -> str:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
-from torchvision.io import write_png
 from torchvision.utils import make_grid
 
 from vidtrans.nets.jwdm import JWDM
@@ -52,6 +52,6 @@ class Journal:
         grid = make_grid(torch.cat(rows).float().clamp(-1, 1), nrow=4, padding=2, normalize=True, value_range=(-1, 1))
         picture = (grid * 255.0 + 0.5).to(torch.uint8).cpu()
         (self._folder / "samples").mkdir(exist_ok=True)
-        write_png(picture, str(self._folder / "samples" / f"{step:07d}.png"))
+        Image.fromarray(picture.movedim(0, -1).numpy()).save(self._folder / "samples" / f"{step:07d}.png")
         if self._board is not None:
             self._board.add_image("samples", picture, step)

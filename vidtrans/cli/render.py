@@ -9,9 +9,7 @@ from pathlib import Path
 import click
 
 from vidtrans.cli.parameters import FRACTION, SIZE
-
-# What train/clip.py renders, spelled out: importing it here would import torch for `--help`.
-DOMAINS = ("scene", "segmentation", "spring", "summer", "fall", "winter")
+from vidtrans.train.domains import STREET_DOMAINS
 
 
 @click.command()
@@ -21,7 +19,7 @@ DOMAINS = ("scene", "segmentation", "spring", "summer", "fall", "winter")
 @click.option("--size", type=SIZE, default="512x256", show_default=True, help="Picture size in pixels.")
 @click.option(
     "--domain",
-    type=click.Choice(DOMAINS),
+    type=click.Choice(tuple(STREET_DOMAINS)),
     default="scene",
     show_default=True,
     help="scene is the street in summer; segmentation paints the classes of the same street in palette colours.",
