@@ -29,6 +29,7 @@ setup(
         "kornia",
         "safetensors",
         "rich",
+        "opencv-python-headless",
         'decord; platform_machine == "x86_64" and sys_platform == "linux"',
     ],
     extras_require={

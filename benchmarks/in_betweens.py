@@ -1,28 +1,40 @@
-"""How good in-betweens are: PSNR against the true frames of held-out streets, by the gap between keyframes.
+"""How good in-betweens are on held-out streets, where every true frame is known, by the gap between keyframes.
 
-    python benchmarks/in_betweens.py [--model street] [--size 256x128] [--streets 20]
+    python benchmarks/in_betweens.py [--model street] [--size 256x128] [--streets 20] [--strips FOLDER]
 
-prints the Markdown table of docs/results.md: the raw decoding, the default (detail carried from the keyframes), and a
-plain cross-fade of the two keyframes. PSNR is the mean over the seven in-betweens of every gap, in RGB.
+prints the Markdown tables of docs/results.md. Source in-betweens: PSNR and SSIM against the true frames, mean over the
+seven in-betweens of a gap, then over streets. Translated ones: mean IoU and flicker, the share of pixels whose class
+changes between neighbouring frames although the truth's does not. Every method of ours runs through the stages of the
+pipeline. --strips writes the worst clip of each gap as a PNG: truth, default, translation.
 """
 
 from __future__ import annotations
 
 import argparse
+import subprocess
+import time
+from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from kornia.metrics import ssim
+from PIL import Image
 
 from vidtrans.checkpoint import load_model
 from vidtrans.compose import Composer
 from vidtrans.engines import open_engine
-from vidtrans.engines.contract import Engine, Gap, working_size
+from vidtrans.engines.contract import working_size
+from vidtrans.latents import Fields
+from vidtrans.motion import estimate
 from vidtrans.nets.contract import domain_named
+from vidtrans.palettes import STREET
+from vidtrans.pipeline import Network, Tracker
 from vidtrans.timeline import Instant, Interval
 from vidtrans.train.evaluate import HELD_OUT_SEEDS, STARTS
-from vidtrans.train.metrics import psnr
+from vidtrans.train.metrics import Confusion, psnr
 from vidtrans.train.street import Street
 from vidtrans.video.frame import PIXEL_FORMATS, Colour, Frame
 
@@ -31,11 +43,85 @@ GAPS = (Fraction(1, 30), Fraction(2, 15), Fraction(8, 17))  # seconds between ke
 RGB = PIXEL_FORMATS["gbrp"]
 COLOUR = Colour("bt601", full_range=True)
 TIMES = tuple(Fraction(k, FACTOR) for k in range(FACTOR))
+# name -> (motion, detail) of `vidtrans upsample`
+OURS = {
+    "--paper": ("none", "none"),
+    "--motion none": ("none", "keyframes"),
+    "--detail none": ("flow", "none"),
+    "default": ("flow", "keyframes"),
+}
+MINTERPOLATE = "minterpolate=fps=8:mi_mode=mci:mc_mode=aobmc:me_mode=bidir:vsbmc=1"
 
 
-def as_frame(rgb: Tensor, time: Fraction, gap: Fraction) -> Frame:
-    red, green, blue = (rgb[..., channel].numpy() for channel in range(3))
-    return Frame((green, blue, red), time, gap, RGB, COLOUR)
+@dataclass(frozen=True)
+class Truth:
+    """The nine frames of a gap (9, H, W, 3) uint8 and their classes (9, H, W)."""
+
+    rgb: np.ndarray
+    labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a method made of the gap: eight frames, t = 0 first, and for ours their classes."""
+
+    rgb: np.ndarray
+    labels: np.ndarray | None = None
+
+
+def render(street: Street, gap: Fraction, width: int, height: int) -> Truth:
+    frames = [street.render(STARTS[0] + float(gap * t), width, height) for t in (*TIMES, Fraction(1))]
+    return Truth(
+        np.stack([frame.rgb.numpy() for frame in frames]), np.stack([frame.labels.numpy() for frame in frames])
+    )
+
+
+class Methods:
+    """All ways to make in-betweens from the two keyframes of a gap."""
+
+    def __init__(self, net: Any, width: int, height: int) -> None:
+        size = working_size((width, height), net.sizes.trained[1])
+        self.engine = open_engine("torch", net, "scene", ["segmentation"], size)
+        self.composers = {
+            (domain, detail): Composer(
+                domain_named(net.domains, domain),
+                scores=net.has_scores(domain),
+                size=(width, height),
+                pix_fmt=RGB,
+                colour=COLOUR,
+                is_source=domain == "scene",
+                carry_detail=detail == "keyframes",
+            )
+            for domain in self.engine.domains
+            for detail in ("keyframes", "none")
+        }
+
+    def run(self, truth: Truth, gap: Fraction) -> dict[str, Made]:
+        left, right = truth.rgb[0], truth.rgb[-1]
+        made = {name: self._ours(left, right, gap, *options) for name, options in OURS.items()}
+        fade = [left + (right - left.astype(np.float32)) * float(t) for t in TIMES]
+        made["cross-fade"] = Made(np.stack(fade).round().astype(np.uint8))
+        made["minterpolate"] = Made(minterpolate(left, right))
+        made["pixel warp"] = Made(pixel_warp(left, right))
+        return made
+
+    def _ours(self, left: np.ndarray, right: np.ndarray, gap: Fraction, motion: str, detail: str) -> Made:
+        instants = tuple(Instant(t, t * gap, gap / FACTOR) for t in TIMES)
+        interval = Interval(as_frame(left, Fraction(0), gap), as_frame(right, gap, gap), instants)
+        item = Network(self.engine)(Tracker(moving=motion == "flow")(interval))
+        made = {}
+        for domain in self.engine.domains:
+            composer = self.composers[domain, detail]
+            decoded = item.right[domain] if item.right else None
+            made[domain] = np.stack(
+                [as_rgb(frame) for frame in composer.frames(item.interval, item.outputs[domain], decoded, item.motion)]
+            )
+        return Made(made["scene"], STREET.nearest(made["segmentation"]))
+
+
+def as_frame(rgb: np.ndarray, start: Fraction, gap: Fraction) -> Frame:
+    red, green, blue = np.ascontiguousarray(rgb.transpose(2, 0, 1))
+    return Frame((green, blue, red), start, gap, RGB, COLOUR)
 
 
 def as_rgb(frame: Frame) -> np.ndarray:
@@ -43,55 +129,93 @@ def as_rgb(frame: Frame) -> np.ndarray:
     return np.stack([red, green, blue], -1)
 
 
-def measure_gap(engine: Engine, composers: dict[str, Composer], truth: list[Tensor], gap: Fraction) -> dict[str, float]:
-    """Mean PSNR in dB of the in-betweens of one gap, by method. truth: the nine frames (H, W, 3) uint8."""
-    left, right = engine.encode(torch.stack([truth[0], truth[-1]]))
-    domain = engine.domains[0]
-    decoded = engine.between([Gap(left, right, TIMES)])[0][domain]
-    instants = tuple(Instant(t, t * gap, gap / FACTOR) for t in TIMES)
-    interval = Interval(as_frame(truth[0], Fraction(0), gap), as_frame(truth[-1], gap, gap), instants)
-    made = {
-        name: [as_rgb(frame) for frame in composer.frames(interval, decoded, right.decoded[domain])]
-        for name, composer in composers.items()
-    }
-    first, last = truth[0].float(), truth[-1].float()
-    made["cross-fade"] = [torch.lerp(first, last, float(t)).round().to(torch.uint8).numpy() for t in TIMES]
-    return {
-        name: float(np.mean([psnr(frames[k], truth[k].numpy()) for k in range(1, FACTOR)]))
-        for name, frames in made.items()
-    }
+def pixel_warp(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """The same motion on the pixels alone, without any network."""
+    fields: Fields = estimate(left, right).at(TIMES).on(*left.shape[:2])
+    planes = [torch.from_numpy(rgb.copy()).movedim(-1, 0).float() for rgb in (left, right)]
+    return fields.blend(*planes).round().clamp(0, 255).to(torch.uint8).movedim(1, -1).numpy()
+
+
+def minterpolate(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """FFmpeg's motion-compensated interpolation with its best settings."""
+    height, width = left.shape[:2]
+    raw = ["-f", "rawvideo", "-pix_fmt", "rgb24"]
+    command = ["ffmpeg", "-v", "error", *raw, "-s", f"{width}x{height}", "-r", "1", "-i", "-", "-vf", MINTERPOLATE]
+    frames = np.stack([left, right, right, right]).tobytes()  # it needs a second gap to finish the first
+    out = subprocess.run([*command, *raw, "-"], input=frames, capture_output=True, check=True).stdout
+    return np.frombuffer(out, np.uint8).reshape(-1, height, width, 3)[:FACTOR]
+
+
+def mean_ssim(made: np.ndarray, truth: np.ndarray) -> float:
+    pictures = (torch.from_numpy(rgb.copy()).movedim(-1, 1).float() / 255.0 for rgb in (made, truth))
+    return float(ssim(*pictures, window_size=11).mean())
+
+
+def flicker(labels: np.ndarray, truth: np.ndarray) -> float:
+    """Share of pixels that change class from one frame to the next where the truth keeps its class."""
+    changed = (labels[1:] != labels[:-1]) & (truth[1:] == truth[:-1])
+    return float(changed.mean())
+
+
+def write_strip(path: Path, truth: Truth, made: Made) -> None:
+    """Truth, made and its classes, every other frame."""
+    rows = [truth.rgb[:-1], made.rgb, STREET.colour(truth.labels[:-1]), STREET.colour(made.labels)]
+    Image.fromarray(np.concatenate([np.concatenate(list(row[::2]), 1) for row in rows])).save(path)
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="PSNR of in-betweens on held-out streets.")
+    parser = argparse.ArgumentParser(description="Quality of in-betweens on held-out streets.")
     parser.add_argument("--model", default="street")
     parser.add_argument("--size", default="256x128", help="of the frames, width x height")
     parser.add_argument("--streets", type=int, default=len(HELD_OUT_SEEDS))
+    parser.add_argument("--first-seed", type=int, default=HELD_OUT_SEEDS[0])
+    parser.add_argument("--strips", type=Path)
     arguments = parser.parse_args()
     width, height = map(int, arguments.size.split("x"))
-    net = load_model(arguments.model).net
-    engine = open_engine("torch", net, "scene", ["segmentation"], working_size((width, height), net.sizes.trained[1]))
-    composers = {
-        name: Composer(
-            domain_named(net.domains, "scene"),
-            scores=False,
-            size=(width, height),
-            pix_fmt=RGB,
-            colour=COLOUR,
-            is_source=True,
-            carry_detail=carried,
-        )
-        for name, carried in (("raw decoding", False), ("detail carried (default)", True))
-    }
-    names = [*composers, "cross-fade"]
-    print(f"| gap, s | {' | '.join(names)} |\n|{'---|' * (len(names) + 1)}")
+    methods = Methods(load_model(arguments.model).net, width, height)
+    names = ["cross-fade", "minterpolate", *OURS, "pixel warp"]
+    source_rows, label_rows, motion_ms = [], [], []
     for gap in GAPS:
-        rows = []
-        for seed in HELD_OUT_SEEDS[: arguments.streets]:
-            street = Street(seed)
-            truth = [street.render(STARTS[0] + float(gap * t), width, height).rgb for t in (*TIMES, Fraction(1))]
-            rows.append(measure_gap(engine, composers, truth, gap))
-        print(f"| {gap} | {' | '.join(f'{np.mean([row[name] for row in rows]):.2f}' for name in names)} |", flush=True)
+        figures: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
+        confusion = {name: Confusion(len(STREET)) for name in ("keyframes", *OURS)}
+        flickers: dict[str, list[float]] = {name: [] for name in OURS}
+        shares, worst = [], (np.inf, None, None)
+        for seed in range(arguments.first_seed, arguments.first_seed + arguments.streets):
+            truth = render(Street(seed), gap, width, height)
+            made = methods.run(truth, gap)
+            for name in names:
+                scores = [psnr(made[name].rgb[k], truth.rgb[k]) for k in range(1, FACTOR)]
+                figures[name].append((float(np.mean(scores)), mean_ssim(made[name].rgb[1:], truth.rgb[1:-1])))
+            for name in OURS:
+                confusion[name].add(truth.labels[1:-1], made[name].labels[1:])
+                flickers[name].append(flicker(made[name].labels, truth.labels[:-1]))
+            confusion["keyframes"].add(truth.labels[0], made["default"].labels[0])
+            difference = made["default"].rgb[1:].astype(np.float32) - made["pixel warp"].rgb[1:]
+            shares.append(np.abs(difference).mean() / 255.0)
+            gain = figures["default"][-1][0] - figures["cross-fade"][-1][0]
+            if gain < worst[0]:
+                worst = (gain, truth, made["default"])
+            started = time.monotonic()
+            estimate(truth.rgb[0], truth.rgb[-1]).at(TIMES)
+            motion_ms.append((time.monotonic() - started) * 1000.0)
+        means = {name: np.mean(rows, 0) for name, rows in figures.items()}
+        source_rows.append([str(gap), *(f"{means[name][0]:.2f} / {means[name][1]:.3f}" for name in names)])
+        source_rows[-1] += [f"{worst[0]:+.2f}", f"{np.mean(shares):.4f}"]
+        label_rows.append([str(gap), f"{confusion['keyframes'].mean_iou:.3f}"])
+        label_rows[-1] += [f"{confusion[name].mean_iou:.3f} / {100 * np.mean(flickers[name]):.2f} %" for name in OURS]
+        if arguments.strips is not None and worst[1] is not None:
+            arguments.strips.mkdir(parents=True, exist_ok=True)
+            write_strip(arguments.strips / f"gap-{gap.numerator}-{gap.denominator}.png", *worst[1:])
+    print("Source in-betweens, PSNR in dB / SSIM; worst: default minus cross-fade on the worst clip; decoder's share:")
+    print("mean absolute difference of default and pixel warp, as a share of white.\n")
+    print(table(["gap, s", *names, "worst", "decoder's share"], source_rows))
+    print("\nTranslated in-betweens, mean IoU / flicker.\n")
+    print(table(["gap, s", "keyframes", *OURS], label_rows))
+    print(f"\nMotion of a gap (estimate and fields of eight instants): {np.median(motion_ms):.0f} ms in the median.")
 
 
 if __name__ == "__main__":

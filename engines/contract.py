@@ -9,6 +9,8 @@ from typing import Protocol
 
 from torch import Tensor
 
+from vidtrans.latents import Fields
+
 
 @dataclass(frozen=True)
 class Features:
@@ -29,13 +31,13 @@ class Gap:
 
     Attributes:
         times: ascending, in [0, 1); 0 is the left keyframe itself.
-        motion: flow of the gap; None is the papers' blend in place.
+        motion: where the pixels of each of these times come from; None is the papers' blend in place.
     """
 
     left: Features
     right: Features
     times: tuple[Fraction, ...]
-    motion: None = None
+    motion: Fields | None = None
 
     def __post_init__(self) -> None:
         if any(not 0 <= t < 1 for t in self.times) or list(self.times) != sorted(set(self.times)):

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from vidtrans.engines.contract import Features, Gap
 from vidtrans.errors import DeviceError
-from vidtrans.latents import blend
-from vidtrans.nets.contract import domain_named, pad
+from vidtrans.latents import Fields, blend
+from vidtrans.nets.contract import domain_named, pad, padded_size
 
 
 class TorchEngine:
@@ -56,15 +56,26 @@ class TorchEngine:
 
     @torch.inference_mode()
     def between(self, gaps: Sequence[Gap]) -> list[dict[str, Tensor]]:
-        return [{domain: self._gap(gap, domain) for domain in self.domains} for gap in gaps]
+        return [self._gap(gap) for gap in gaps]
 
-    def _gap(self, gap: Gap, domain: str) -> Tensor:
-        own = [gap.left.decoded[domain].unsqueeze(0)] if gap.times and gap.times[0] == 0 else []
-        inner = gap.times[len(own) :]
-        if not inner:
-            return own[0] if own else gap.left.decoded[domain][:0]
-        moved = blend(gap.left.lifted[domain], gap.right.lifted[domain], inner)
-        return torch.cat([*own, self._finish(moved, domain)])
+    def _gap(self, gap: Gap) -> dict[str, Tensor]:
+        own = int(bool(gap.times) and gap.times[0] == 0)  # t = 0 is the keyframe's own decoding, made already
+        inner = gap.times[own:]
+        outputs = {domain: [gap.left.decoded[domain].unsqueeze(0)[:own]] for domain in self.domains}
+        if inner:
+            fields = None if gap.motion is None else self._feature_fields(gap.motion.since(own), gap.left)
+            for domain in self.domains:
+                left, right = gap.left.lifted[domain], gap.right.lifted[domain]
+                between = blend(left, right, inner) if fields is None else fields.blend(left, right)
+                outputs[domain].append(self._finish(between, domain))
+        return {domain: torch.cat(parts) for domain, parts in outputs.items()}
+
+    def _feature_fields(self, motion: Fields, keyframe: Features) -> Fields:
+        """Fields at the resolution of the lifted features, which cover the padded working size."""
+        width, height = self.working_size
+        rows, columns = keyframe.lifted[self.domains[0]].shape[-2:]
+        stride = padded_size(height, width, self._net.sizes)[0] // rows
+        return motion.to(self.device).on(height, width).pooled(stride, rows, columns)
 
     def _finish(self, a: Tensor, domain: str) -> Tensor:
         width, height = self.working_size

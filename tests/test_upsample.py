@@ -255,6 +255,7 @@ def test_a_failing_encoder_leaves_no_partial_file(
         ({"factor": 0}, UsageError, "at least 1"),
         ({"factor": 2.5}, UsageError, "whole number"),
         ({"detail": "all"}, UsageError, "keyframes"),
+        ({"motion": "fast"}, UsageError, "flow"),
         ({"size": (0, 5)}, UsageError, "1x1"),
         ({"engine": "torhc"}, UsageError, "torch"),
         ({"model": "stret"}, UsageError, "street"),
@@ -319,6 +320,18 @@ def test_the_command_line_end_to_end(
         out, err = capsys.readouterr()
         assert out == ""
         assert "Traceback" not in err
+
+
+def test_paper_means_no_motion_and_no_detail(
+    tmp_path: Path, model: Path, make_clip: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, framemd5: Any
+) -> None:
+    clip = make_clip(tmp_path / "in.mkv", frames=3, codec="ffv1")
+    lossless = ("--to", "segmentation", "--model", model, "--factor", "3", "-c", "ffv1", "-y")
+    hashes = []
+    for options in (("--paper",), ("--motion", "none", "--detail", "none"), ()):
+        assert command_line(monkeypatch, "upsample", clip, *lossless, *options) == 0
+        hashes.append(framemd5(tmp_path / "in.x3.mkv"))
+    assert hashes[0] == hashes[1] != hashes[2]
 
 
 def test_interrupted_runs_say_so_and_leave_nothing(

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vidtrans.latents import Fields, blend
 from vidtrans.nets.contract import Domain
 from vidtrans.palettes import Palette
 from vidtrans.timeline import Interval
@@ -54,13 +55,16 @@ class Composer:
         self._is_source = is_source
         self._carry_detail = carry_detail and is_source and not domain.is_label
 
-    def frames(self, interval: Interval, decoded: Tensor, right_decoded: Tensor | None) -> list[Frame]:
+    def frames(
+        self, interval: Interval, decoded: Tensor, right_decoded: Tensor | None, motion: Fields | None = None
+    ) -> list[Frame]:
         """All output frames of an interval.
 
         Args:
             interval: keyframes and instants.
             decoded: (n, C, h, w), one for each instant's t, as an engine gives them.
             right_decoded: (C, h, w), the right keyframe's own decoding; None where the interval is held.
+            motion: fields of the instants; None: detail stays where it is, as the blend in place does.
         """
         planes = self._planes(decoded)
         if self._is_source:
@@ -70,7 +74,11 @@ class Composer:
                     _minus(own, tuple(plane[:1] for plane in planes)),
                     _minus(self._keyframe(interval.right), self._planes(right_decoded.unsqueeze(0))),
                 )
-                planes = _with_detail(planes, residuals, [instant.t for instant in interval.instants])
+                times = [instant.t for instant in interval.instants]
+                planes = tuple(
+                    plane + _between(left, right, times, motion)
+                    for plane, left, right in zip(planes, *residuals, strict=True)
+                )
         finished = round_planes(planes, self._pix_fmt)
         frames = []
         for row, instant in enumerate(interval.instants):
@@ -135,9 +143,12 @@ def _minus(first: Planes, second: Planes) -> Planes:
     return tuple(a.to(b.device) - b for a, b in zip(first, second, strict=True))
 
 
-def _with_detail(planes: Planes, residuals: tuple[Planes, Planes], times: Sequence[Fraction]) -> Planes:
-    """plane(t) = Y(D(t)) + (1 - t) (y0 - Y(D(0))) + t (y1 - Y(D(1))), which meets both keyframes exactly."""
-    weights = torch.tensor([float(t) for t in times], device=planes[0].device).view(-1, 1, 1)
-    return tuple(
-        plane + torch.lerp(left, right, weights) for plane, left, right in zip(planes, *residuals, strict=True)
-    )
+def _between(left: Tensor, right: Tensor, times: Sequence[Fraction], motion: Fields | None) -> Tensor:
+    """A plane of both keyframes' detail (1, H, W) at every instant, (n, H, W).
+
+    plane(t) = Y(D(t)) + (1 - t) (y0 - Y(D(0))) + t (y1 - Y(D(1))), each keyframe's part moved to t where there is
+    motion: at t = 0 and 1 both keyframes are met exactly.
+    """
+    if motion is None:
+        return blend(left, right, times).squeeze(1)
+    return motion.on(*left.shape[-2:]).blend(left, right).squeeze(1)

@@ -1,12 +1,14 @@
-"""The blend of two keyframes' features, plain torch: the reference that every faster blend must equal."""
+"""The blend of two keyframes' features, in place or moved, plain torch: the reference for every faster one."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 def blend(left: Tensor, right: Tensor, times: Sequence[Fraction]) -> Tensor:
@@ -18,3 +20,86 @@ def blend(left: Tensor, right: Tensor, times: Sequence[Fraction]) -> Tensor:
     """
     weights = torch.tensor([float(t) for t in times], dtype=left.dtype, device=left.device).view(-1, 1, 1, 1)
     return torch.lerp(left.unsqueeze(0), right.unsqueeze(0), weights)
+
+
+def gather(x: Tensor, displacement: Tensor) -> Tensor:
+    """x (C, h, w) read bilinearly at every pixel plus its displacement (n, 2, h, w), (x, y) in pixels: (n, C, h, w).
+
+    Positions outside are clamped to the border. In pixel coordinates, unlike `grid_sample`: a displacement of zero
+    gives x back exactly, and constants stay constant.
+    """
+    height, width = x.shape[-2:]
+    columns = (torch.arange(width, device=x.device, dtype=torch.float32) + displacement[:, 0]).clamp_(0, width - 1)
+    rows = torch.arange(height, device=x.device, dtype=torch.float32).view(-1, 1) + displacement[:, 1]
+    rows = rows.clamp_(0, height - 1)
+    left, top = columns.long(), rows.long()  # positions are not negative, so this is the floor
+    across, down = (columns - left).to(x.dtype), (rows - top).to(x.dtype)
+    start = top * width + left
+    step_right = (left < width - 1).long()
+    step_down = (top < height - 1).long() * width
+    flat = x.flatten(1)
+
+    def corner(index: Tensor) -> Tensor:
+        return flat[:, index.flatten()].view(-1, *index.shape).movedim(0, 1)
+
+    across, down = across.unsqueeze(1), down.unsqueeze(1)
+    upper = torch.lerp(corner(start), corner(start + step_right), across)
+    lower = torch.lerp(corner(start + step_down), corner(start + step_down + step_right), across)
+    return torch.lerp(upper, lower, down)
+
+
+@dataclass(frozen=True)
+class Fields:
+    """Where the pixels of n instants come from, on one grid.
+
+    Attributes:
+        to_left: (n, 2, h, w) displacement (x, y), in pixels of this grid, from an instant's pixel to its place in the
+            left keyframe; to_right: likewise.
+        right_share: (n, 1, h, w), the weight of the right keyframe; the left one has the rest.
+        trust: (n, 1, h, w) in [0, 1], how well the two directions agree there.
+    """
+
+    to_left: Tensor
+    to_right: Tensor
+    right_share: Tensor
+    trust: Tensor
+
+    def on(self, height: int, width: int) -> Fields:
+        """The same fields on another grid over the same picture."""
+        if self.to_left.shape[-2:] == (height, width):
+            return self
+        ratio = self.to_left.new_tensor([width / self.to_left.shape[-1], height / self.to_left.shape[-2]]).view(2, 1, 1)
+        to_left, to_right, right_share, trust = (
+            F.interpolate(field, (height, width), mode="bilinear", antialias=True, align_corners=False)
+            for field in (self.to_left, self.to_right, self.right_share, self.trust)
+        )
+        return Fields(to_left * ratio, to_right * ratio, right_share, trust)
+
+    def pooled(self, stride: int, height: int, width: int) -> Fields:
+        """The fields of features of this stride, whose grid (height, width) may reach past the picture by padding."""
+
+        def pool(field: Tensor) -> Tensor:
+            below, right = height * stride - field.shape[-2], width * stride - field.shape[-1]
+            return F.avg_pool2d(F.pad(field, (0, right, 0, below), mode="replicate"), stride)
+
+        return Fields(
+            pool(self.to_left) / stride, pool(self.to_right) / stride, pool(self.right_share), pool(self.trust)
+        )
+
+    def since(self, row: int) -> Fields:
+        """The fields without those of the first `row` instants."""
+        return Fields(self.to_left[row:], self.to_right[row:], self.right_share[row:], self.trust[row:])
+
+    def to(self, device: torch.device | str) -> Fields:
+        """The same fields on another device."""
+        return Fields(
+            self.to_left.to(device), self.to_right.to(device), self.right_share.to(device), self.trust.to(device)
+        )
+
+    def moved(self, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+        """Both keyframes (C, h, w) at every instant, (n, C, h, w) each, before any blend."""
+        return gather(left, self.to_left), gather(right, self.to_right)
+
+    def blend(self, left: Tensor, right: Tensor) -> Tensor:
+        """Both keyframes (C, h, w), moved to every instant and blended: (n, C, h, w)."""
+        return torch.lerp(*self.moved(left, right), self.right_share)

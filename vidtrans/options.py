@@ -10,6 +10,7 @@ from vidtrans.video.encoder import EncoderOptions
 
 DEFAULT_MODEL = "street"
 DETAILS = ("keyframes", "none")
+MOTIONS = ("flow", "none")
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class UpsampleOptions:
         engine: a name in engines.ENGINES; device: "cpu", "cuda" ...
         size: (width, height) in pixels at which the network works; None: the height it was trained at, with the
             input's aspect.
+        motion: "flow" moves the keyframes' features and detail to each in-between; "none" blends them in place, as the
+            paper does.
         detail: "keyframes" carries what the decoder loses of the keyframes into the in-betweens; "none" is the paper's
             raw decoding.
         encoder: of both outputs.
@@ -44,6 +47,7 @@ class UpsampleOptions:
     device: str = "cpu"
     size: tuple[int, int] | None = None
     detail: str = "keyframes"
+    motion: str = "flow"
     encoder: EncoderOptions = field(default_factory=EncoderOptions)
 
     def __post_init__(self) -> None:
@@ -51,8 +55,9 @@ class UpsampleOptions:
             raise UsageError(f"--factor must be a whole number of at least 1, not {self.factor}")
         if self.size is not None and min(self.size) < 1:
             raise UsageError(f"--size must be at least 1x1, not {self.size[0]}x{self.size[1]}")
-        if self.detail not in DETAILS:
-            raise UsageError(f"--detail must be one of {', '.join(DETAILS)}, not {self.detail!r}")
+        for name, value, known in (("detail", self.detail, DETAILS), ("motion", self.motion, MOTIONS)):
+            if value not in known:
+                raise UsageError(f"--{name} must be one of {', '.join(known)}, not {value!r}")
         first, second = self.output_paths
         if first.absolute() == second.absolute():
             raise UsageError(f"both outputs would be {first}; give --out-to another name")

@@ -1,4 +1,4 @@
-"""The data path: read, pair, encode, between, compose, write twice."""
+"""The data path: read, pair, motion, encode, between, compose, write twice."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,6 +19,8 @@ from vidtrans.compose import Composer
 from vidtrans.engines import open_engine
 from vidtrans.engines.contract import Engine, Features, Gap, working_size
 from vidtrans.errors import UsageError, nearest_names
+from vidtrans.latents import Fields
+from vidtrans.motion import estimate
 from vidtrans.nets.contract import domain_named
 from vidtrans.options import UpsampleOptions
 from vidtrans.stages import Ahead, Sink, StageClock, mapped, timed
@@ -39,6 +42,8 @@ class Summary:
         frames_in, frames_out: keyframes read, frames written to each output.
         seconds: wall time.
         busy_seconds: per stage, time spent working; bottleneck: the stage with the most.
+        cuts: gaps between different scenes, held; repeats: gaps between equal keyframes, held; lost: gaps whose motion
+            could not be found, blended in place. Counted with motion only.
         notes: things a user should be told.
     """
 
@@ -48,7 +53,20 @@ class Summary:
     seconds: float = 0.0
     busy_seconds: dict[str, float] = field(default_factory=dict)
     bottleneck: str = ""
+    cuts: int = 0
+    repeats: int = 0
+    lost: int = 0
     notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Moving:
+    """An interval, its keyframes as the network takes them, (H, W, 3) uint8, and the motion between them if any."""
+
+    interval: Interval
+    left: np.ndarray
+    right: np.ndarray | None
+    motion: Fields | None
 
 
 @dataclass(frozen=True)
@@ -58,6 +76,7 @@ class Decoded:
     interval: Interval
     outputs: dict[str, Tensor]
     right: dict[str, Tensor] | None
+    motion: Fields | None
 
 
 def upsample(input: str | Path, to: str, **options: Any) -> Summary:
@@ -110,7 +129,9 @@ def run(
 
         intervals = timed("read", pair(reader, options.factor), clock)
         read = stack.enter_context(Ahead("read", intervals, _interval_bytes))
-        between = mapped("network", Network(engine), read, clock)
+        tracker = Tracker(moving=options.motion == "flow")
+        moving = stack.enter_context(Ahead("motion", mapped("motion", tracker, read, clock), _moving_bytes))
+        between = mapped("network", Network(engine), moving, clock)
         decoded = stack.enter_context(Ahead("network", between, _decoded_bytes))
         sinks = [
             stack.enter_context(Sink(f"write {name}", writer.write, clock, _frame_bytes))
@@ -120,17 +141,51 @@ def run(
             for domain, composer, sink in zip(engine.domains, composers, sinks, strict=True):
                 with clock.working("compose"):
                     frames = composer.frames(
-                        item.interval, item.outputs[domain], item.right[domain] if item.right else None
+                        item.interval, item.outputs[domain], item.right[domain] if item.right else None, item.motion
                     )
                 for frame in frames:
                     sink.put(frame)
             summary.frames_in += 1
             summary.frames_out += len(item.interval.instants)
             progress(summary.frames_out, expected)
+        summary.cuts, summary.repeats, summary.lost = tracker.cuts, tracker.repeats, tracker.lost
     summary.seconds = time.monotonic() - started
     summary.busy_seconds, summary.bottleneck = clock.busy_seconds, clock.bottleneck
     summary.notes = [*reader.notes, *(note for writer in outputs for note in writer.notes)]
     return summary
+
+
+class Tracker:
+    """The stage motion: every gap's motion, and what to do where there is none.
+
+    A gap whose keyframes are equal is held, and so is a cut, whose left keyframe stays until the right one: nothing is
+    blended across it. Lost motion falls back to the blend in place.
+
+    Attributes:
+        cuts, repeats, lost: gaps of each kind so far.
+    """
+
+    def __init__(self, *, moving: bool) -> None:
+        self._moving = moving
+        self._next: np.ndarray | None = None
+        self.cuts = self.repeats = self.lost = 0
+
+    def __call__(self, interval: Interval) -> Moving:
+        left = to_uint8_rgb(interval.left) if self._next is None else self._next
+        self._next = right = None if interval.right is None else to_uint8_rgb(interval.right)
+        if right is None or not self._moving:
+            return Moving(interval, left, right, None)
+        if np.array_equal(left, right):
+            self.repeats += 1
+            return Moving(interval.held(), left, right, None)
+        motion = estimate(left, right)
+        if motion.is_cut:
+            self.cuts += 1
+            return Moving(interval.held(), left, right, None)
+        if motion.is_lost:
+            self.lost += 1
+            return Moving(interval, left, right, None)
+        return Moving(interval, left, right, motion.at([instant.t for instant in interval.instants]))
 
 
 class Network:
@@ -140,17 +195,19 @@ class Network:
         self._engine = engine
         self._next: Features | None = None
 
-    def __call__(self, interval: Interval) -> Decoded:
-        left = self._next or self._encode(interval.left)
-        times = tuple(instant.t for instant in interval.instants)
-        if interval.right is None:
+    def __call__(self, item: Moving) -> Decoded:
+        left = self._next or self._encode(item.left)
+        right = self._next = None if item.right is None else self._encode(item.right)
+        times = tuple(instant.t for instant in item.interval.instants)
+        if right is None or item.interval.is_held:
             held = self._engine.between([Gap(left, left, (Fraction(0),))])[0]
-            return Decoded(interval, {name: out.expand(len(times), -1, -1, -1) for name, out in held.items()}, None)
-        right = self._next = self._encode(interval.right)
-        return Decoded(interval, self._engine.between([Gap(left, right, times)])[0], right.decoded)
+            rows = {name: out.expand(len(times), -1, -1, -1) for name, out in held.items()}
+            return Decoded(item.interval, rows, None, None)
+        outputs = self._engine.between([Gap(left, right, times, item.motion)])[0]
+        return Decoded(item.interval, outputs, right.decoded, item.motion)
 
-    def _encode(self, frame: Frame) -> Features:
-        return self._engine.encode(torch.from_numpy(to_uint8_rgb(frame)).unsqueeze(0))[0]
+    def _encode(self, rgb: np.ndarray) -> Features:
+        return self._engine.encode(torch.from_numpy(rgb).unsqueeze(0))[0]
 
 
 def source_domain(model: Model, options: UpsampleOptions) -> str:
@@ -227,8 +284,14 @@ def _interval_bytes(interval: Interval) -> int:
     return _frame_bytes(interval.left)
 
 
+def _moving_bytes(item: Moving) -> int:
+    fields = 0 if item.motion is None else item.motion.to_left.nbytes * 3
+    return fields + item.left.nbytes + _interval_bytes(item.interval)
+
+
 def _decoded_bytes(item: Decoded) -> int:
-    return sum(out.nbytes for out in item.outputs.values()) + _interval_bytes(item.interval)
+    fields = 0 if item.motion is None else item.motion.to_left.nbytes * 3
+    return fields + sum(out.nbytes for out in item.outputs.values()) + _interval_bytes(item.interval)
 
 
 def _frame_bytes(frame: Frame) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from vidtrans.video.frame import Frame
@@ -34,6 +34,15 @@ class Interval:
     left: Frame
     right: Frame | None
     instants: tuple[Instant, ...]
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the left keyframe is shown all the way."""
+        return all(instant.t == 0 for instant in self.instants)
+
+    def held(self) -> Interval:
+        """The same output times with the left keyframe shown all the way."""
+        return replace(self, instants=tuple(replace(instant, t=Fraction(0)) for instant in self.instants))
 
 
 def pair(frames: Iterable[Frame], factor: int) -> Iterator[Interval]:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from vidtrans.cli.parameters import SIZE
-from vidtrans.options import DETAILS, UpsampleOptions
+from vidtrans.options import DETAILS, MOTIONS, UpsampleOptions
 from vidtrans.video.encoder import EncoderOptions
 
 DEFAULTS = {f.name: f.default for f in (*fields(UpsampleOptions), *fields(EncoderOptions))}
@@ -57,6 +57,14 @@ DEFAULTS = {f.name: f.default for f in (*fields(UpsampleOptions), *fields(Encode
     help="Carry the keyframes' detail into the in-betweens, or give the raw decoding.",
 )
 @click.option(
+    "--motion",
+    type=click.Choice(MOTIONS),
+    default=DEFAULTS["motion"],
+    show_default=True,
+    help="Move the keyframes to each in-between, or blend them in place.",
+)
+@click.option("--paper", is_flag=True, help="The papers' own in-betweens: --motion none --detail none.")
+@click.option(
     "-c", "--codec", default=DEFAULTS["codec"], show_default=True, help="Video encoder of both outputs, FFmpeg's name."
 )
 @click.option("--crf", type=click.IntRange(min=0), help="Constant quality of the encoder; 0 is lossless with libx264.")
@@ -66,7 +74,7 @@ DEFAULTS = {f.name: f.default for f in (*fields(UpsampleOptions), *fields(Encode
 )
 @click.option("--engine", default=DEFAULTS["engine"], show_default=True, help="What runs the network.")
 @click.option("--device", default=DEFAULTS["device"], show_default=True, help="cpu, cuda, cuda:1 ...")
-def command(codec: str, crf: int | None, preset: str | None, pix_fmt: str | None, **options: Any) -> None:
+def command(codec: str, crf: int | None, preset: str | None, pix_fmt: str | None, paper: bool, **options: Any) -> None:
     """Raise a video's frame rate and translate it, in one pass.
 
     Writes two videos in step beside INPUT: the input at FACTOR times its frame rate, and its translation into DOMAIN.
@@ -78,6 +86,8 @@ def command(codec: str, crf: int | None, preset: str | None, pix_fmt: str | None
     from vidtrans.pipeline import run
 
     encoder = EncoderOptions(codec=codec, crf=crf, preset=preset, pix_fmt=pix_fmt)
+    if paper:
+        options.update(motion="none", detail="none")
     parsed = UpsampleOptions(encoder=encoder, **options)
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     columns = (
@@ -97,6 +107,13 @@ def command(codec: str, crf: int | None, preset: str | None, pix_fmt: str | None
         summary = run(parsed, announce=console.print, progress=progress)
     for path in summary.outputs:
         console.print(f"wrote {path}")
+    held = [
+        (summary.cuts, "cuts held"),
+        (summary.repeats, "repeats held"),
+        (summary.lost, "gaps without motion blended"),
+    ]
+    if any(count for count, _ in held):
+        console.print(", ".join(f"{count} {words}" for count, words in held if count))
     rate = Fraction(summary.frames_out) / Fraction(summary.seconds)
     console.print(
         f"{summary.frames_in} frames in, {summary.frames_out} out twice, {summary.seconds:.1f} s "
