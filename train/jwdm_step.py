@@ -125,8 +125,10 @@ class JWDMStep(nn.Module):
 
     def _cost(self, picture: Picture, target: Tensor, domain: Domain) -> Tensor:
         if picture.scores is not None and self.options.label_cost == "cross_entropy":
-            return losses.class_reconstruction(picture.scores, self._classes(target, domain))
-        return losses.reconstruction(picture.colours, target)
+            cost = losses.class_reconstruction(picture.scores, self._classes(target, domain))
+        else:
+            cost = losses.reconstruction(picture.colours, target)
+        return self.options.label_weight * cost if domain.is_label else cost
 
     def _cycle_cost(self, picture: Picture, target: Tensor, domain: Domain) -> Tensor:
         if domain.is_label:

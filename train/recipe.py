@@ -85,6 +85,8 @@ class LossOptions:
         discriminator: "table5", "patch70" or "coordinates"; discriminator_width: channels of its first layer.
         latent_discriminator_width: channels of Dz's hidden layers.
         label_cost: "l1" on colours (the paper) or "cross_entropy" on a palette head's class scores.
+        label_weight: factor of a label domain's terms in Eq. (7); 1 in the paper. Cross-entropy in nats is several
+            times larger than an L1 distance, and would leave the photo domain little of the optimiser's steps.
         hard_cycle: a cycle through labels encodes pure class colours (straight-through gradient).
         photo_cycle_weight: factor of the photo domain's cycle term in Eq. (7); 1 in the paper.
         photo_cycle_pool: the photo's cycle term compares means of squares this many pixels wide; 1 in the paper.
@@ -99,6 +101,7 @@ class LossOptions:
     discriminator_width: int = 64
     latent_discriminator_width: int = 512
     label_cost: str = "l1"
+    label_weight: float = 1.0
     hard_cycle: bool = False
     photo_cycle_weight: float = 1.0
     photo_cycle_pool: int = 1
@@ -106,7 +109,7 @@ class LossOptions:
     def __post_init__(self) -> None:
         if not 0.0 <= self.cycle_share < 1.0:
             raise UsageError(f"loss.cycle_share must be in [0, 1), not {self.cycle_share}")
-        if min(self.lambda_x, self.lambda_y, self.lambda_z, self.photo_cycle_weight) < 0.0:
+        if min(self.lambda_x, self.lambda_y, self.lambda_z, self.photo_cycle_weight, self.label_weight) < 0.0:
             raise UsageError("weights of the loss must not be negative")
         if min(self.discriminator_width, self.latent_discriminator_width, self.photo_cycle_pool) < 1:
             raise UsageError("widths and photo_cycle_pool of the loss must be at least 1")
