@@ -28,10 +28,10 @@ from vidtrans.compose import Composer
 from vidtrans.engines import open_engine
 from vidtrans.engines.contract import working_size
 from vidtrans.latents import Fields
-from vidtrans.motion import estimate
+from vidtrans.motion import Motion, estimate
 from vidtrans.nets.contract import domain_named
 from vidtrans.palettes import STREET
-from vidtrans.pipeline import Network, Tracker
+from vidtrans.pipeline import Moving, Network, Tracker
 from vidtrans.timeline import Instant, Interval
 from vidtrans.train.evaluate import HELD_OUT_SEEDS, STARTS
 from vidtrans.train.metrics import Confusion, psnr
@@ -50,15 +50,17 @@ OURS = {
     "--detail none": ("flow", "none"),
     "default": ("flow", "keyframes"),
 }
+TRUE_MOTION = "default, true motion"
 MINTERPOLATE = "minterpolate=fps=8:mi_mode=mci:mc_mode=aobmc:me_mode=bidir:vsbmc=1"
 
 
 @dataclass(frozen=True)
 class Truth:
-    """The nine frames of a gap (9, H, W, 3) uint8 and their classes (9, H, W)."""
+    """The nine frames of a gap (9, H, W, 3) uint8, their classes (9, H, W), and the street's own motion."""
 
     rgb: np.ndarray
     labels: np.ndarray
+    motion: Motion
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,14 @@ class Made:
 
 def render(street: Street, gap: Fraction, width: int, height: int) -> Truth:
     frames = [street.render(STARTS[0] + float(gap * t), width, height) for t in (*TIMES, Fraction(1))]
+    ends = STARTS[0], STARTS[0] + float(gap)
+    (forward, seen), (backward, seen_back) = (street.motion(*order, width, height) for order in (ends, ends[::-1]))
+    limit = 2.0 * width  # points behind the camera have no place in the picture
+    flows = (flow.movedim(-1, 0).clamp(-limit, limit) for flow in (forward, backward))
     return Truth(
-        np.stack([frame.rgb.numpy() for frame in frames]), np.stack([frame.labels.numpy() for frame in frames])
+        np.stack([frame.rgb.numpy() for frame in frames]),
+        np.stack([frame.labels.numpy() for frame in frames]),
+        Motion(*flows, seen.float(), seen_back.float(), 0.0),
     )
 
 
@@ -98,17 +106,20 @@ class Methods:
 
     def run(self, truth: Truth, gap: Fraction) -> dict[str, Made]:
         left, right = truth.rgb[0], truth.rgb[-1]
-        made = {name: self._ours(left, right, gap, *options) for name, options in OURS.items()}
+        made = {}
+        for name, (motion, detail) in OURS.items():
+            item = Tracker(moving=motion == "flow")(interval_of(left, right, gap))
+            made[name] = self._ours(item, detail)
+        known = Moving(interval_of(left, right, gap), left, right, truth.motion.at(TIMES))
+        made[TRUE_MOTION] = self._ours(known, "keyframes")
         fade = [left + (right - left.astype(np.float32)) * float(t) for t in TIMES]
         made["cross-fade"] = Made(np.stack(fade).round().astype(np.uint8))
         made["minterpolate"] = Made(minterpolate(left, right))
         made["pixel warp"] = Made(pixel_warp(left, right))
         return made
 
-    def _ours(self, left: np.ndarray, right: np.ndarray, gap: Fraction, motion: str, detail: str) -> Made:
-        instants = tuple(Instant(t, t * gap, gap / FACTOR) for t in TIMES)
-        interval = Interval(as_frame(left, Fraction(0), gap), as_frame(right, gap, gap), instants)
-        item = Network(self.engine)(Tracker(moving=motion == "flow")(interval))
+    def _ours(self, moving: Moving, detail: str) -> Made:
+        item = Network(self.engine)(moving)
         made = {}
         for domain in self.engine.domains:
             composer = self.composers[domain, detail]
@@ -117,6 +128,11 @@ class Methods:
                 [as_rgb(frame) for frame in composer.frames(item.interval, item.outputs[domain], decoded, item.motion)]
             )
         return Made(made["scene"], STREET.nearest(made["segmentation"]))
+
+
+def interval_of(left: np.ndarray, right: np.ndarray, gap: Fraction) -> Interval:
+    instants = tuple(Instant(t, t * gap, gap / FACTOR) for t in TIMES)
+    return Interval(as_frame(left, Fraction(0), gap), as_frame(right, gap, gap), instants)
 
 
 def as_frame(rgb: np.ndarray, start: Fraction, gap: Fraction) -> Frame:
@@ -177,7 +193,7 @@ def main() -> None:
     arguments = parser.parse_args()
     width, height = map(int, arguments.size.split("x"))
     methods = Methods(load_model(arguments.model).net, width, height)
-    names = ["cross-fade", "minterpolate", *OURS, "pixel warp"]
+    names = ["cross-fade", "minterpolate", *OURS, "pixel warp", TRUE_MOTION]
     source_rows, label_rows, motion_ms = [], [], []
     for gap in GAPS:
         figures: dict[str, list[tuple[float, float]]] = {name: [] for name in names}

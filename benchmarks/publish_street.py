@@ -60,13 +60,12 @@ looking at sample grids and at streets of other seeds (8,500,000 and up), never 
 {figures}
 
 The picture-blind guess is each pixel's most frequent class over other streets. In-betweens are the seven instants
-between two keyframes 1/7.5 s apart, blended in the latent space and compared with the street rendered at those
-instants. Everything is measured at the size of training, {width}x{height}.
+between two keyframes 1/7.5 s apart, blended in place as the papers do (`--paper`) and compared with the street
+rendered at those instants. Everything is measured at the size of training, {width}x{height}.
 
 ## Limits
 
 - Things thinner than a few pixels at {width}x{height} (poles, signs, people far away) are often lost or too thick.
-- Fast motion cross-fades between keyframes: the latent blend has no notion of motion.
 - Seasons, night, rain, other cities: never seen.
 """
 

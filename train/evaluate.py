@@ -68,7 +68,7 @@ def evaluate_street(
     """
     width, height = size or net.sizes.trained
     engine = open_engine("torch", net, source, [target], (width, height), device)
-    blind = picture_blind(width, height)
+    blind = picture_blind(width, height, BLIND_SEEDS)
     keyframes, between, guess = (Confusion(len(STREET)) for _ in range(3))
     errors = []
     times = tuple(Fraction(k, FACTOR) for k in range(FACTOR))
@@ -102,7 +102,7 @@ def to_uint8(out: Tensor) -> np.ndarray:
     return ((out.float().cpu() + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8).movedim(0, -1).numpy()
 
 
-def picture_blind(width: int, height: int, seeds: range = BLIND_SEEDS) -> np.ndarray:
+def picture_blind(width: int, height: int, seeds: range) -> np.ndarray:
     """The guess that never looks: each pixel's most frequent class over other streets, (height, width) uint8."""
     counts = np.zeros((len(STREET), height, width), dtype=np.int32)
     for seed in seeds:
