@@ -54,26 +54,29 @@ class Fields:
 
     Attributes:
         to_left: (n, 2, h, w) displacement (x, y), in pixels of this grid, from an instant's pixel to its place in the
-            left keyframe; to_right: likewise.
+            left keyframe.
+        to_right: the same to the right keyframe.
         right_share: (n, 1, h, w), the weight of the right keyframe; the left one has the rest.
-        trust: (n, 1, h, w) in [0, 1], how well the two directions agree there.
     """
 
     to_left: Tensor
     to_right: Tensor
     right_share: Tensor
-    trust: Tensor
+
+    @property
+    def byte_count(self) -> int:
+        return self.to_left.nbytes + self.to_right.nbytes + self.right_share.nbytes
 
     def on(self, height: int, width: int) -> Fields:
         """The same fields on another grid over the same picture."""
         if self.to_left.shape[-2:] == (height, width):
             return self
         ratio = self.to_left.new_tensor([width / self.to_left.shape[-1], height / self.to_left.shape[-2]]).view(2, 1, 1)
-        to_left, to_right, right_share, trust = (
+        to_left, to_right, right_share = (
             F.interpolate(field, (height, width), mode="bilinear", antialias=True, align_corners=False)
-            for field in (self.to_left, self.to_right, self.right_share, self.trust)
+            for field in (self.to_left, self.to_right, self.right_share)
         )
-        return Fields(to_left * ratio, to_right * ratio, right_share, trust)
+        return Fields(to_left * ratio, to_right * ratio, right_share)
 
     def pooled(self, stride: int, height: int, width: int) -> Fields:
         """The fields of features of this stride, whose grid (height, width) may reach past the picture by padding."""
@@ -82,24 +85,16 @@ class Fields:
             below, right = height * stride - field.shape[-2], width * stride - field.shape[-1]
             return F.avg_pool2d(F.pad(field, (0, right, 0, below), mode="replicate"), stride)
 
-        return Fields(
-            pool(self.to_left) / stride, pool(self.to_right) / stride, pool(self.right_share), pool(self.trust)
-        )
+        return Fields(pool(self.to_left) / stride, pool(self.to_right) / stride, pool(self.right_share))
 
     def since(self, row: int) -> Fields:
         """The fields without those of the first `row` instants."""
-        return Fields(self.to_left[row:], self.to_right[row:], self.right_share[row:], self.trust[row:])
+        return Fields(self.to_left[row:], self.to_right[row:], self.right_share[row:])
 
     def to(self, device: torch.device | str) -> Fields:
         """The same fields on another device."""
-        return Fields(
-            self.to_left.to(device), self.to_right.to(device), self.right_share.to(device), self.trust.to(device)
-        )
-
-    def moved(self, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
-        """Both keyframes (C, h, w) at every instant, (n, C, h, w) each, before any blend."""
-        return gather(left, self.to_left), gather(right, self.to_right)
+        return Fields(self.to_left.to(device), self.to_right.to(device), self.right_share.to(device))
 
     def blend(self, left: Tensor, right: Tensor) -> Tensor:
         """Both keyframes (C, h, w), moved to every instant and blended: (n, C, h, w)."""
-        return torch.lerp(*self.moved(left, right), self.right_share)
+        return torch.lerp(gather(left, self.to_left), gather(right, self.to_right), self.right_share)

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from vidtrans.latents import Fields, gather
 
@@ -27,7 +28,14 @@ TOLERANCE_SHARE = 0.1
 LOST_CONFIDENCE = 0.35
 CUT_DIFFERENCE = 20.0 / 255.0
 
-LEAST_TRUST = 0.05  # where neither keyframe is trusted, the blend's weights fall back to t alone
+LEAST_TRUST = 0.2  # where neither keyframe is trusted, the blend's weights fall back to t alone
+# Flow is smooth and carrying it to every instant costs more than finding it, so that is done on a coarser grid.
+# Measured on rendered streets: a quarter of the size is as good as the full one.
+FIELD_SHRINK = 4
+# What moves more is nearer, as a rule, and hides what moves less: weight exp(0.5 |flow|), flow in pixels of the coarse
+# grid.
+NEARNESS = 0.5
+LEAST_COVERAGE = 0.1  # where less flow arrives than this, the flow at the pixel itself fills in
 
 Estimator = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """(left, right), grey uint8 (h, w) -> flow (h, w, 2) float32: pixel p of left is at p + flow(p), (x, y), in right."""
@@ -76,20 +84,26 @@ class Motion:
         return self.is_lost and self.difference > CUT_DIFFERENCE
 
     def at(self, times: Sequence[Fraction]) -> Fields:
-        """Fields of the instants t, at the working size.
+        """Fields of the instants t, on a grid FIELD_SHRINK times coarser.
 
-        The flow from an instant back to a keyframe is approximated from the flows at the same pixel: to the left
-        -(1-t) t f + t^2 b, to the right (1-t)^2 f - t (1-t) b (Super SloMo, Jiang et al. 2018, Eq. 4).
+        Both flows are carried along themselves to t (splatted), the nearer over the farther, which gives the velocity
+        v(t) of every pixel of the instant; the keyframes are then at -t v and (1 - t) v from it. The weights are t's,
+        times the trust at the place fetched from, times whether that place is inside the picture.
         """
+        size = tuple(max(1, round(length / FIELD_SHRINK)) for length in self.forward.shape[-2:])
+        forward, backward = (_shrunk_flow(flow, size) for flow in (self.forward, self.backward))
+        forward_trust, backward_trust = (
+            _shrunk(trust[None], size)[0] for trust in (self.forward_trust, self.backward_trust)
+        )
         t = torch.tensor([float(value) for value in times]).view(-1, 1, 1, 1)
-        to_left = -(1 - t) * t * self.forward + t * t * self.backward
-        to_right = (1 - t) ** 2 * self.forward - t * (1 - t) * self.backward
-        seen_left = _gather_each(self.forward_trust, to_left) * _inside(to_left)
-        seen_right = _gather_each(self.backward_trust, to_right) * _inside(to_right)
-        left_weight = (1 - t) * (seen_left + LEAST_TRUST)
-        right_weight = t * (seen_right + LEAST_TRUST)
-        share = right_weight / (left_weight + right_weight)
-        return Fields(to_left, to_right, share, torch.lerp(seen_left, seen_right, share))
+        from_left, left_coverage = _splat(forward, t, (1 - t) * _weight(forward, forward_trust))
+        from_right, right_coverage = _splat(backward, 1 - t, t * _weight(backward, backward_trust))
+        here = (1 - t) * forward - t * backward
+        velocity = (from_left - from_right + LEAST_COVERAGE * here) / (left_coverage + right_coverage + LEAST_COVERAGE)
+        to_left, to_right = -t * velocity, (1 - t) * velocity
+        left_weight = (1 - t) * (gather(forward_trust[None], to_left) * _inside(to_left) + LEAST_TRUST)
+        right_weight = t * (gather(backward_trust[None], to_right) * _inside(to_right) + LEAST_TRUST)
+        return Fields(to_left, to_right, right_weight / (left_weight + right_weight))
 
 
 def estimate(left: np.ndarray, right: np.ndarray, estimator: str = "dis") -> Motion:
@@ -133,6 +147,42 @@ def _inside(displacement: Tensor) -> Tensor:
     return (inside + 1.0).clamp(0.0, 1.0).unsqueeze(1)
 
 
-def _gather_each(plane: Tensor, displacement: Tensor) -> Tensor:
-    """One plane (h, w) displaced n ways: (n, 1, h, w)."""
-    return gather(plane.unsqueeze(0), displacement)
+def _shrunk(planes: Tensor, size: tuple[int, ...]) -> Tensor:
+    """(C, h, w) averaged to (C, *size)."""
+    return F.interpolate(planes[None], size, mode="bilinear", antialias=True, align_corners=False)[0]
+
+
+def _shrunk_flow(flow: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Flow (2, h, w) on a coarser grid, in that grid's pixels."""
+    ratio = flow.new_tensor([size[1] / flow.shape[-1], size[0] / flow.shape[-2]]).view(2, 1, 1)
+    return _shrunk(flow, size) * ratio
+
+
+def _weight(flow: Tensor, trust: Tensor) -> Tensor:
+    """What a pixel's flow counts where several arrive, (h, w): trusted and near first."""
+    nearness = (NEARNESS * flow.square().sum(0).sqrt()).clamp(max=8.0)
+    return (trust + 0.01) * nearness.exp()
+
+
+def _splat(flow: Tensor, share: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Flow (2, h, w) carried along `share` (n, 1, 1, 1) of itself, bilinearly.
+
+    weight: (n, 1, h, w). Returns the weighted sums that arrive at every pixel, (n, 2, h, w), and of the weights, (n,
+        1, h, w).
+    """
+    count, (_, height, width) = len(share), flow.shape
+    moved = flow * share
+    columns = torch.arange(width) + moved[:, 0]
+    rows = torch.arange(height).view(-1, 1) + moved[:, 1]
+    left, top = columns.floor(), rows.floor()
+    values = torch.cat([flow.expand(count, -1, -1, -1), torch.ones(count, 1, height, width)], 1) * weight
+    sums = torch.zeros(count * height * width, 3)
+    start = torch.arange(count).view(-1, 1, 1) * (height * width)
+    for column in (left, left + 1):
+        for row in (top, top + 1):
+            arrives = (1 - (columns - column).abs()) * (1 - (rows - row).abs())
+            arrives = arrives * ((column >= 0) & (column < width) & (row >= 0) & (row < height))
+            index = start + row.long().clamp(0, height - 1) * width + column.long().clamp(0, width - 1)
+            sums.index_add_(0, index.flatten(), (values * arrives[:, None]).movedim(1, -1).reshape(-1, 3))
+    sums = sums.view(count, height, width, 3).movedim(-1, 1)
+    return sums[:, :2], sums[:, 2:]

@@ -285,12 +285,12 @@ def _interval_bytes(interval: Interval) -> int:
 
 
 def _moving_bytes(item: Moving) -> int:
-    fields = 0 if item.motion is None else item.motion.to_left.nbytes * 3
+    fields = 0 if item.motion is None else item.motion.byte_count
     return fields + item.left.nbytes + _interval_bytes(item.interval)
 
 
 def _decoded_bytes(item: Decoded) -> int:
-    fields = 0 if item.motion is None else item.motion.to_left.nbytes * 3
+    fields = 0 if item.motion is None else item.motion.byte_count
     return fields + sum(out.nbytes for out in item.outputs.values()) + _interval_bytes(item.interval)
 
 
