@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from vidtrans.compose import Composer, colour_scores, label_colours
+from vidtrans.compose import Composer, best_class, colour_scores, label_colours
 from vidtrans.nets.contract import Domain
 from vidtrans.palettes import STREET
 from vidtrans.timeline import Instant, Interval
@@ -145,6 +145,11 @@ def test_scaling_labels_chooses_by_score_and_keeps_regions() -> None:
     classes = STREET.nearest((big[0].movedim(0, -1) * 255).numpy())
     assert (classes[:, :12] == 0).all()
     assert (classes[:, 12:] == 2).all()
+
+
+def test_the_best_class_is_argmax() -> None:
+    scores = torch.randint(0, 4, (3, 7, 20, 30)).float()  # with many equal ones
+    assert torch.equal(best_class(scores).long(), torch.from_numpy(scores.numpy().argmax(1)))
 
 
 def test_painted_labels_are_snapped_to_the_nearest_colour() -> None:

@@ -120,7 +120,8 @@ def resized(x: Tensor, height: int, width: int) -> Tensor:
     """(n, C, h, w) floats to (n, C, height, width); the same tensor where nothing changes."""
     if x.shape[-2:] == (height, width):
         return x
-    return F.interpolate(x.float(), (height, width), mode="bilinear", align_corners=False, antialias=True)
+    shrinks = height < x.shape[-2] or width < x.shape[-1]
+    return F.interpolate(x.float(), (height, width), mode="bilinear", align_corners=False, antialias=shrinks)
 
 
 def label_colours(scores: Tensor, palette: Palette, height: int, width: int) -> Tensor:
@@ -128,9 +129,19 @@ def label_colours(scores: Tensor, palette: Palette, height: int, width: int) -> 
 
     The scores are scaled and then the best class is chosen, so no colour is ever mixed.
     """
-    best = resized(scores, height, width).argmax(1)
-    table = torch.from_numpy(palette.array.copy()).to(scores.device, torch.float32) / 255.0
-    return table[best].movedim(-1, 1)
+    best = best_class(resized(scores, height, width))
+    table = torch.from_numpy(palette.array.T.copy()).to(scores.device, torch.float32) / 255.0
+    return table.index_select(1, best.flatten()).view(3, *best.shape).movedim(0, 1)
+
+
+def best_class(scores: Tensor) -> Tensor:
+    """(n, K, h, w) -> (n, h, w) int32: the class of the highest score; argmax is slow across planes on a CPU."""
+    best_score = scores[:, 0].clone()
+    best = torch.zeros(best_score.shape, dtype=torch.int32, device=scores.device)
+    for number in range(1, scores.shape[1]):
+        best.masked_fill_(scores[:, number] > best_score, number)
+        torch.maximum(best_score, scores[:, number], out=best_score)
+    return best
 
 
 def colour_scores(rgb: Tensor, palette: Palette) -> Tensor:
