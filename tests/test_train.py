@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -18,7 +20,7 @@ from vidtrans.errors import InputError, UsageError
 from vidtrans.nets.jwdm import JWDM
 from vidtrans.palettes import STREET
 from vidtrans.train import losses
-from vidtrans.train.data import StreetFrames, open_frames
+from vidtrans.train.data import StreetFrames, _SeekingVideo, open_frames
 from vidtrans.train.jwdm_step import JWDMStep
 from vidtrans.train.loop import MODEL, STATE, Run, rate_at, saved_recipe, total_steps
 from vidtrans.train.metrics import Confusion, psnr
@@ -345,3 +347,31 @@ def test_metrics_by_hand() -> None:
     assert confusion.mean_iou == pytest.approx(7 / 12)
     assert psnr(np.zeros((2, 2, 3), np.uint8), np.full((2, 2, 3), 255, np.uint8)) == 0.0
     assert psnr(np.zeros(3, np.uint8), np.zeros(3, np.uint8)) == math.inf
+
+
+def test_video_folders_are_random_accessed_frame_by_frame(tmp_path: Path, make_clip: Callable[..., Path]) -> None:
+    for name, count in (("a.mp4", 7), ("b.mkv", 5)):
+        make_clip(tmp_path / name, frames=count, size=(80, 72), options={"g": "4"})
+    frames = frames_of(tmp_path, size=(80, 72))
+    assert len(frames) == 12
+    decoded = []
+    for name in ("a.mp4", "b.mkv"):
+        with av.open(str(tmp_path / name)) as container:
+            decoded += [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    order = [11, 0, 6, 7, 3, 3]
+    for index, got in zip(order, frames.batch(order), strict=True):
+        # decord and PyAV carry different FFmpegs, whose colour conversions may differ by a code value or two.
+        first, end = (0, 7) if index < 7 else (7, 12)
+        errors = [np.abs(got.numpy().astype(int) - decoded[k]).mean() for k in range(first, end)]
+        assert int(np.argmin(errors)) == index - first
+        assert min(errors) < 1.5
+
+
+def test_without_decord_pyav_seeks_to_the_same_frames(tmp_path: Path, make_clip: Callable[..., Path]) -> None:
+    clip = make_clip(tmp_path / "a.mp4", frames=11, options={"g": "5"})
+    video = _SeekingVideo(clip)
+    with av.open(str(clip)) as container:
+        decoded = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert len(video) == 11
+    for index in (10, 0, 4, 5, 6):
+        assert (video[index] == decoded[index]).all()

@@ -119,3 +119,5 @@ def command(codec: str, crf: int | None, preset: str | None, pix_fmt: str | None
         f"{summary.frames_in} frames in, {summary.frames_out} out twice, {summary.seconds:.1f} s "
         f"({float(rate):.1f} frames/s), bottleneck: {summary.bottleneck}"
     )
+    stages = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in summary.busy_seconds.items())
+    console.print(f"seconds by stage: {stages}")
