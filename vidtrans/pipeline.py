@@ -85,7 +85,8 @@ def upsample(input: str | Path, to: str, **options: Any) -> Summary:
     Args:
         input: the video to read; to: the target domain.
         options: the other fields of options.UpsampleOptions (factor, from_, output, output_to, overwrite, model,
-            engine, device, size, detail) and of video.encoder.EncoderOptions (codec, crf, preset, pix_fmt, threads).
+            engine, device, size, motion, detail) and of video.encoder.EncoderOptions (codec, crf, preset, pix_fmt,
+            threads).
 
     Raises:
         VidtransError: one of its kinds, see errors.py; no output is left under its final name.
@@ -173,7 +174,7 @@ class Tracker:
     def __call__(self, interval: Interval) -> Moving:
         left = to_uint8_rgb(interval.left) if self._next is None else self._next
         self._next = right = None if interval.right is None else to_uint8_rgb(interval.right)
-        if right is None or not self._moving:
+        if right is None or interval.is_held or not self._moving:
             return Moving(interval, left, right, None)
         if np.array_equal(left, right):
             self.repeats += 1
