@@ -74,11 +74,8 @@ class Composer:
                     _minus(own, tuple(plane[:1] for plane in planes)),
                     _minus(self._keyframe(interval.right), self._planes(right_decoded.unsqueeze(0))),
                 )
-                times = [instant.t for instant in interval.instants]
-                planes = tuple(
-                    plane + _between(left, right, times, motion)
-                    for plane, left, right in zip(planes, *residuals, strict=True)
-                )
+                detail = _between(*residuals, [instant.t for instant in interval.instants], motion)
+                planes = tuple(plane + part for plane, part in zip(planes, detail, strict=True))
         finished = round_planes(planes, self._pix_fmt)
         frames = []
         for row, instant in enumerate(interval.instants):
@@ -154,12 +151,17 @@ def _minus(first: Planes, second: Planes) -> Planes:
     return tuple(a.to(b.device) - b for a, b in zip(first, second, strict=True))
 
 
-def _between(left: Tensor, right: Tensor, times: Sequence[Fraction], motion: Fields | None) -> Tensor:
-    """A plane of both keyframes' detail (1, H, W) at every instant, (n, H, W).
+def _between(left: Planes, right: Planes, times: Sequence[Fraction], motion: Fields | None) -> Planes:
+    """Both keyframes' detail, planes (1, H, W), at every instant, planes (n, H, W).
 
     plane(t) = Y(D(t)) + (1 - t) (y0 - Y(D(0))) + t (y1 - Y(D(1))), each keyframe's part moved to t where there is
     motion: at t = 0 and 1 both keyframes are met exactly.
     """
-    if motion is None:
-        return blend(left, right, times).squeeze(1)
-    return motion.on(*left.shape[-2:]).blend(left, right).squeeze(1)
+    made: list[Tensor] = []
+    for group in (slice(0, 1), slice(1, None)):  # luma, then chroma, whose two planes move as one
+        if not left[group]:
+            continue
+        both = torch.cat(left[group]), torch.cat(right[group])
+        moved = blend(*both, times) if motion is None else motion.on(*both[0].shape[-2:]).blend(*both)
+        made.extend(moved.unbind(1))
+    return tuple(made)
