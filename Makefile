@@ -23,8 +23,8 @@ demo: examples/street.mp4  ## the main job on the example clip, into runs/demo/
 # The first gap of the example: its two keyframes, and every other in-between; the translation below. Needs ffmpeg.
 strip: demo  ## docs/strip.png, from the demo
 	ffmpeg -v error -y -i runs/demo/street.x8.mp4 -i runs/demo/street.x8.segmentation.mp4 -filter_complex \
-		"[0:v]select='lte(n,8)*not(mod(n,2))',scale=256:-2,tile=5x1[up]; \
-		 [1:v]select='lte(n,8)*not(mod(n,2))',scale=256:-2:flags=neighbor,tile=5x1[to]; [up][to]vstack" \
+		"[0:v]select='lte(n,8)*not(mod(n,2))',scale=208:-2,tile=5x1[up]; \
+		 [1:v]select='lte(n,8)*not(mod(n,2))',scale=208:-2:flags=neighbor,tile=5x1[to]; [up][to]vstack" \
 		-frames:v 1 docs/strip.png
 
 example: examples/street.mp4  ## the example clip, where it is missing; `make -B example` renders it anew

@@ -28,7 +28,8 @@ ENCODERS: dict[str, dict[str, Any]] = {
 
 
 def classes(path: Path) -> np.ndarray:
-    command = ["ffmpeg", "-v", "error", "-i", str(path), "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    command = ["ffmpeg", "-v", "error", "-i", str(path), "-fps_mode", "passthrough"]
+    command += ["-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
     raw = subprocess.run(command, check=True, capture_output=True).stdout
     return STREET.nearest(np.frombuffer(raw, np.uint8).reshape(-1, 3))
 
