@@ -288,7 +288,8 @@ def test_set_changes_one_value_and_mistakes_name_the_nearest_key() -> None:
 
 def frames_of(data: Path | str, kind: str = "photo", size: tuple[int, int] = (40, 36)) -> Any:
     palette = "street" if kind == "label" else None
-    return open_frames(DomainData("d", str(data), kind, palette), 0, DataOptions(size=size), Path(), print)
+    row = DomainData("d", str(data), kind, palette)
+    return open_frames(row, 0, DataOptions(size=size), Path("nowhere"), print)
 
 
 def test_image_folders_are_resized_and_labels_are_not_mixed(tmp_path: Path) -> None:
@@ -306,6 +307,7 @@ def test_bad_data_is_refused_in_a_sentence(tmp_path: Path) -> None:
         frames_of(tmp_path / "nothing")
     with pytest.raises(UsageError, match="segmentation"):
         frames_of("street:segmentaton")
+    assert not Path("nowhere").exists()
     with pytest.raises(InputError, match="no images"):
         frames_of(tmp_path)
     (tmp_path / "a.png").write_bytes(b"not a picture")

@@ -14,7 +14,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from vidtrans.errors import InputError, UsageError
-from vidtrans.train.domains import STREET_DOMAINS, StreetView
+from vidtrans.train.domains import STREET_DOMAINS, StreetView, street_domain
 from vidtrans.train.recipe import DataOptions, DomainData
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -132,6 +132,7 @@ class StreetFrames:
     """Frames of the rendered street, kept in one memory-mapped file: every run after the first starts at once."""
 
     def __init__(self, name: str, seed: int, options: DataOptions, cache: Path, report: Callable[[str], None]) -> None:
+        street_domain(name)  # a wrong name must not leave a file behind
         width, height = options.size
         self.seeds = range(seed, seed + -(-options.street_frames // options.street_frames_per_seed))
         shape = (options.street_frames, height, width, 3)

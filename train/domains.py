@@ -18,20 +18,26 @@ STREET_DOMAINS: dict[str, tuple[str, bool]] = {
 }
 
 
-class StreetView:
-    """One street in one domain.
+def street_domain(name: str) -> tuple[str, bool]:
+    """The row of STREET_DOMAINS.
 
     Raises:
         UsageError: no such domain; the message names the nearest.
     """
+    from vidtrans.errors import UsageError, nearest_names
+
+    if name not in STREET_DOMAINS:
+        raise UsageError(f"unknown street domain {name!r}; {nearest_names(name, tuple(STREET_DOMAINS))}")
+    return STREET_DOMAINS[name]
+
+
+class StreetView:
+    """One street in one domain (a UsageError where there is no such domain)."""
 
     def __init__(self, domain: str, seed: int, device: Any = "cpu") -> None:
-        from vidtrans.errors import UsageError, nearest_names
         from vidtrans.train.street import Street
 
-        if domain not in STREET_DOMAINS:
-            raise UsageError(f"unknown street domain {domain!r}; {nearest_names(domain, tuple(STREET_DOMAINS))}")
-        season, self._labels = STREET_DOMAINS[domain]
+        season, self._labels = street_domain(domain)
         self._street = Street(seed, season, device)
 
     def picture(self, t: float, width: int, height: int) -> np.ndarray:
