@@ -322,6 +322,30 @@ def test_the_command_line_end_to_end(
         assert "Traceback" not in err
 
 
+def test_what_shows_only_while_reading_is_said_at_the_end_and_once(
+    model: Path,
+    tmp_path: Path,
+    make_clip: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from vidtrans.video.reader import VideoReader
+
+    clip = make_clip(tmp_path / "in.mp4", frames=2)
+    real = VideoReader.__iter__
+
+    def frames(self: VideoReader) -> Any:
+        self.notes.append("known at once")
+        yield from real(self)
+        self.notes.append("a frame was left out")
+
+    monkeypatch.setattr(VideoReader, "__iter__", frames)
+    assert command_line(monkeypatch, "upsample", clip, "--to", "segmentation", "--model", model, "--factor", "2") == 0
+    err = capsys.readouterr().err
+    assert err.count("a frame was left out") == 1
+    assert err.count("known at once") == 1
+
+
 def test_paper_means_no_motion_and_no_detail(
     tmp_path: Path, model: Path, make_clip: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, framemd5: Any
 ) -> None:

@@ -104,7 +104,16 @@ def command(codec: str, crf: int | None, preset: str | None, pix_fmt: str | None
             elapsed = bar.tasks[task].elapsed or 0.0
             bar.update(task, completed=done, total=expected, rate=done / elapsed if elapsed else 0.0)
 
-        summary = run(parsed, announce=console.print, progress=progress)
+        said: list[str] = []
+
+        def announce(text: str) -> None:
+            said.append(text)
+            console.print(text)
+
+        summary = run(parsed, announce=announce, progress=progress)
+    for note in summary.notes:
+        if note not in said:  # some are known only once all frames have been read
+            console.print(note)
     for path in summary.outputs:
         console.print(f"wrote {path}")
     held = [
