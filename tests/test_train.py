@@ -171,7 +171,7 @@ def test_one_batch_can_be_learned_by_heart() -> None:
 def test_the_rate_is_constant_then_straight_to_zero() -> None:
     rates = [rate_at(step, 3, 3) for step in range(6)]
     assert rates == [1.0, 1.0, 1.0, 0.75, 0.5, 0.25]
-    assert total_steps(TrainOptions(batch=4, constant=2, decay=1, unit="epochs"), frames=10) == (4, 2)
+    assert total_steps(TrainOptions(batch=4, constant=2, decay=1, warmup=1, unit="epochs"), frames=10) == (2, 4, 2)
 
 
 # A run

@@ -70,6 +70,14 @@ class JWDMStep(nn.Module):
             yxy = self._decode(net.encode(self._sent_back(yx, self.x_domain), xn), self.y_domain)
         return Streams(zx, zy, xx, yy, xy, yx, xyx, yxy)
 
+    def reconstruction_loss(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+        """Rx + Ry of Eq. (7) alone, without translations or cycles: what a warm-up descends on."""
+        net, xn, yn = self.net, self.x_domain.name, self.y_domain.name
+        with self.autocast():
+            xx = self._decode(net.encode(x, xn), self.x_domain)
+            yy = self._decode(net.encode(y, yn), self.y_domain)
+        return {"rx": self._cost(xx, x, self.x_domain), "ry": self._cost(yy, y, self.y_domain)}
+
     def discriminator_loss(self, x: Tensor, y: Tensor, streams: Streams) -> dict[str, Tensor]:
         """Algorithm 1, the ascent on the three divergences, Eqs. (8), (19), (20), weighted as in Eq. (6)."""
         o, s = self.options, streams

@@ -38,10 +38,10 @@ class Progress:
     steps_per_second: float
 
 
-def total_steps(options: TrainOptions, frames: int) -> tuple[int, int]:
-    """(constant, decay) in steps; an epoch shows `frames` frames of each domain."""
+def total_steps(options: TrainOptions, frames: int) -> tuple[int, int, int]:
+    """(warmup, constant, decay) in steps; an epoch shows `frames` frames of each domain."""
     per_unit = 1 if options.unit == "steps" else max(1, frames // options.batch)
-    return options.constant * per_unit, options.decay * per_unit
+    return options.warmup * per_unit, options.constant * per_unit, options.decay * per_unit
 
 
 def rate_at(step: int, constant: int, decay: int) -> float:
@@ -91,7 +91,8 @@ class Run:
         self.ascend = torch.optim.Adam(self.step_module.discriminators(), self.options.lr, self.options.betas)
         self.augment = _augmentation(recipe)
         self.step = 0
-        self.constant, self.decay = total_steps(self.options, max(len(frames) for frames in self.frames))
+        longest = max(len(frames) for frames in self.frames)
+        self.warmup, self.constant, self.decay = total_steps(self.options, longest)
         self.journal = Journal(folder, [row.name for row in recipe.domains])
         (folder / "recipe.json").write_text(json.dumps(recipe.to_json(), indent=1))
 
@@ -123,6 +124,19 @@ class Run:
         for optimiser in (self.ascend, self.descend):
             optimiser.param_groups[0]["lr"] = self.options.lr * rate_at(self.step, self.constant, self.decay)
         x, y = self._batches(self.step)
+        losses = self._reconstruct(x, y) if self.step < self.warmup else self._play(x, y)
+        self._update_average()
+        return {name: value.detach() for name, value in losses.items()}
+
+    def _reconstruct(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+        losses = self.step_module.reconstruction_loss(x, y)
+        self.descend.zero_grad(set_to_none=True)
+        torch.autograd.backward(_sum(losses))
+        self.descend.step()
+        return losses
+
+    def _play(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+        """Forward, ascend Dx, Dy, Dz, descend F."""
         step = self.step_module
 
         streams = step(x, y)
@@ -140,9 +154,7 @@ class Run:
         self.descend.step()
         for parameter in step.discriminators():
             parameter.requires_grad_(True)
-
-        self._update_average()
-        return {name: value.detach() for name, value in {**losses, **adversary}.items()}
+        return {**losses, **adversary}
 
     def _batches(self, step: int, augmented: bool = True) -> tuple[Tensor, Tensor]:
         """Unpaired x and y (B, 3, H, W) in [-1, 1]: each domain draws its own indices."""

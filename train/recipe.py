@@ -125,6 +125,8 @@ class TrainOptions:
     Attributes:
         batch: frames per domain and step.
         constant, decay: length at the full learning rate, then of its linear way to zero, in `unit`.
+        warmup: the first part of `constant`, in `unit`, that only reconstructs (Eq. 7's plain terms): the adversaries
+            then meet encoders and decoders that already know their own domain. 0 in the paper.
         unit: "steps" or "epochs" (an epoch shows as many frames as the larger domain has).
         lr: Adam's learning rate; betas: its decays (CycleGAN's, the paper is silent).
         ema: decay of the moving average of F that is saved as the model; 0 saves F itself.
@@ -136,6 +138,7 @@ class TrainOptions:
     batch: int = 8
     constant: int = 100
     decay: int = 100
+    warmup: int = 0
     unit: str = "epochs"
     lr: float = 2e-4
     betas: tuple[float, float] = (0.5, 0.999)
@@ -151,6 +154,8 @@ class TrainOptions:
             raise UsageError("train.batch, save_every, sample_every and log_every must be at least 1")
         if self.constant < 0 or self.decay < 0 or self.constant + self.decay < 1:
             raise UsageError("train.constant and train.decay must not be negative, and one of them at least 1")
+        if not 0 <= self.warmup <= self.constant:
+            raise UsageError(f"train.warmup must be from 0 to train.constant ({self.constant}), not {self.warmup}")
         if not (0.0 <= self.ema < 1.0 and self.lr > 0.0):
             raise UsageError("train.ema must be in [0, 1) and train.lr above 0")
         _one_of("train.unit", self.unit, ("steps", "epochs"))
