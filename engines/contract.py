@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Protocol
@@ -10,6 +10,11 @@ from typing import Protocol
 from torch import Tensor
 
 from vidtrans.latents import Fields
+
+PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
+
+Samples = Callable[[], Tensor]
+"""Frames of the footage at hand, (B, H, W, 3) uint8, for engines that calibrate or check themselves on real ones."""
 
 
 @dataclass(frozen=True)
@@ -48,15 +53,20 @@ class Engine(Protocol):
     """One model on one device, for one source domain and any number of target domains.
 
     Attributes:
-        name, device: in words, for the summary.
+        name, device, precision: in words, for the user; the precision is what really runs, never "auto".
+        notes: fallbacks and refusals the user should hear of, complete once the engine is made.
         domains: the domains every gap is decoded in, the source first.
         working_size: (width, height) in pixels of what `between` gives.
+        gaps_at_once: how many gaps the engine likes to get in one call of `between`.
     """
 
     name: str
     device: str
+    precision: str
+    notes: list[str]
     domains: tuple[str, ...]
     working_size: tuple[int, int]
+    gaps_at_once: int
 
     def encode(self, frames: Tensor) -> list[Features]:
         """frames (B, H, W, 3) uint8 or uint16, of any size -> one Features for each."""

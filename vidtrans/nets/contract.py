@@ -84,6 +84,10 @@ class Net(Protocol):
 
     def finish(self, a: Tensor, domain: str) -> Tensor: ...
 
+    def finish_normed(self, a: Tensor, domain: str) -> Tensor:
+        """What `finish` does after its first instance norm and ReLU; only where lift_norm says that it has them."""
+        ...
+
     def colour(self, out: Tensor, domain: str) -> Tensor: ...
 
 

@@ -162,6 +162,10 @@ class JWDM(nn.Module):
         """Lifted features -> (B, 3, H, W) in [-1, 1], or (B, K, H, W) class scores (see `has_scores`)."""
         return self._decoder(domain).finish(a)
 
+    def finish_normed(self, a: Tensor, domain: str) -> Tensor:
+        """`finish` of features that have been through its first instance norm and ReLU already."""
+        return self._decoder(domain).finish[1:](a)
+
     def colour(self, out: Tensor, domain: str) -> Tensor:
         """What `finish` gave -> (B, 3, H, W) in [-1, 1]; class scores become the palette's expected colour."""
         if not self.has_scores(domain):
