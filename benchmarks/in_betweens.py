@@ -119,7 +119,7 @@ class Methods:
         return made
 
     def _ours(self, moving: Moving, detail: str) -> Made:
-        item = Network(self.engine)(moving)
+        item = Network(self.engine)([moving])[0]
         made = {}
         for domain in self.engine.domains:
             composer = self.composers[domain, detail]

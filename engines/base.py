@@ -108,7 +108,7 @@ class BaseEngine(ABC):
         ]
         whole = {d: parts[0][d] if len(parts) == 1 else torch.cat([part[d] for part in parts]) for d in self.domains}
         lengths = [len(gap.times) for gap in gaps]
-        split = {domain: out.split(lengths) for domain, out in whole.items()}
+        split = {domain: torch.split(out, lengths) for domain, out in whole.items()}
         return iter([{domain: split[domain][row] for domain in self.domains} for row in range(len(gaps))])
 
     def _mixed(self, gaps: list[Gap]) -> dict[str, Tensor]:

@@ -11,8 +11,6 @@ from torch import Tensor
 
 from vidtrans.latents import Fields
 
-PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
-
 Samples = Callable[[], Tensor]
 """Frames of the footage at hand, (B, H, W, 3) uint8, for engines that calibrate or check themselves on real ones."""
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 
 class EncodeLifts(nn.Module):
-    """x (B, 3, H, W) of the source domain -> the lifted features (B, C, h, w) of every domain, in the domains' order."""
+    """x (B, 3, H, W) of the source domain -> lifted features (B, C, h, w), one tensor for each domain."""
 
     def __init__(self, net: Any, domains: Sequence[str]) -> None:
         super().__init__()

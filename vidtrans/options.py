@@ -11,6 +11,7 @@ from vidtrans.video.encoder import EncoderOptions
 DEFAULT_MODEL = "street"
 DETAILS = ("keyframes", "none")
 MOTIONS = ("flow", "none")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class UpsampleOptions:
         output, output_to: the two files to write; None: IN.xFACTOR.EXT and IN.xFACTOR.DOMAIN.EXT beside the input.
         overwrite: whether files of those names may be replaced.
         model: a bundled name, a model file or a run folder.
-        engine: a name in engines.ENGINES; device: "cpu", "cuda" ...
+        engine: a name in engines.ENGINES, or "auto"; device: "cpu", "cuda", "cuda:1" ... or "auto".
+        precision: of the network's arithmetic: "fp32", "bf16", "fp16", "int8"; "auto" is the engine's choice.
         size: (width, height) in pixels at which the network works; None: the height it was trained at, with the
             input's aspect.
         motion: "flow" moves the keyframes' features and detail to each in-between; "none" blends them in place, as the
@@ -43,8 +45,9 @@ class UpsampleOptions:
     output_to: Path | None = None
     overwrite: bool = False
     model: str = DEFAULT_MODEL
-    engine: str = "torch"
-    device: str = "cpu"
+    engine: str = "auto"
+    device: str = "auto"
+    precision: str = "auto"
     size: tuple[int, int] | None = None
     detail: str = "keyframes"
     motion: str = "flow"
@@ -55,7 +58,11 @@ class UpsampleOptions:
             raise UsageError(f"--factor must be a whole number of at least 1, not {self.factor}")
         if self.size is not None and min(self.size) < 1:
             raise UsageError(f"--size must be at least 1x1, not {self.size[0]}x{self.size[1]}")
-        for name, value, known in (("detail", self.detail, DETAILS), ("motion", self.motion, MOTIONS)):
+        for name, value, known in (
+            ("detail", self.detail, DETAILS),
+            ("motion", self.motion, MOTIONS),
+            ("precision", self.precision, PRECISIONS),
+        ):
             if value not in known:
                 raise UsageError(f"--{name} must be one of {', '.join(known)}, not {value!r}")
         first, second = self.output_paths

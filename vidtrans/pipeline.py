@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, fields
 from fractions import Fraction
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,14 @@ from torch import Tensor
 
 from vidtrans.checkpoint import Model, load_model
 from vidtrans.compose import Composer
-from vidtrans.engines import open_engine
+from vidtrans.engines import choose, open_engine
 from vidtrans.engines.contract import Engine, Features, Gap, working_size
 from vidtrans.errors import UsageError, nearest_names
 from vidtrans.latents import Fields
 from vidtrans.motion import estimate
 from vidtrans.nets.contract import domain_named
 from vidtrans.options import UpsampleOptions
-from vidtrans.stages import Ahead, Sink, StageClock, mapped, timed
+from vidtrans.stages import Ahead, Sink, StageClock, batched, mapped, timed
 from vidtrans.timeline import Interval, pair
 from vidtrans.video.clock import exact_time_base
 from vidtrans.video.colour import to_uint8_rgb
@@ -85,8 +86,8 @@ def upsample(input: str | Path, to: str, **options: Any) -> Summary:
     Args:
         input: the video to read; to: the target domain.
         options: the other fields of options.UpsampleOptions (factor, from_, output, output_to, overwrite, model,
-            engine, device, size, motion, detail) and of video.encoder.EncoderOptions (codec, crf, preset, pix_fmt,
-            threads).
+            engine, device, precision, size, motion, detail) and of video.encoder.EncoderOptions (codec, crf, preset,
+            pix_fmt, threads).
 
     Raises:
         VidtransError: one of its kinds, see errors.py; no output is left under its final name.
@@ -120,11 +121,12 @@ def run(
     clock = StageClock()
     with ExitStack() as stack:
         reader = stack.enter_context(VideoReader(options.input))
-        engine = _open_engine(model, source, reader.info, options)
+        engine, reason = _open_engine(model, source, reader.info, options)
         pix_fmt = choose_pix_fmt(options.encoder, reader.info.pix_fmt)
         outputs = [stack.enter_context(writer) for writer in _open_writers(reader.info, pix_fmt, options)]
         composers = _composers(model, engine, reader.info, pix_fmt, options)
-        for text in _announcements(model, reader, outputs):
+        announce(f"engine {engine.name} on {engine.device}, {engine.precision} ({reason})")
+        for text in _announcements(model, reader, engine, outputs):
             announce(text)
         expected = reader.info.frame_count and reader.info.frame_count * options.factor
 
@@ -132,8 +134,8 @@ def run(
         read = stack.enter_context(Ahead("read", intervals, _interval_bytes))
         tracker = Tracker(moving=options.motion == "flow")
         moving = stack.enter_context(Ahead("motion", mapped("motion", tracker, read, clock), _moving_bytes))
-        between = mapped("network", Network(engine), moving, clock)
-        decoded = stack.enter_context(Ahead("network", between, _decoded_bytes))
+        batches = mapped("network", Network(engine), batched(moving, engine.gaps_at_once), clock)
+        decoded = stack.enter_context(Ahead("network", chain.from_iterable(batches), _decoded_bytes))
         sinks = [
             stack.enter_context(Sink(f"write {name}", writer.write, clock, _frame_bytes))
             for name, writer in zip(("source", "translation"), outputs, strict=True)
@@ -196,19 +198,27 @@ class Network:
         self._engine = engine
         self._next: Features | None = None
 
-    def __call__(self, item: Moving) -> Decoded:
-        left = self._next or self._encode(item.left)
-        right = self._next = None if item.right is None else self._encode(item.right)
-        times = tuple(instant.t for instant in item.interval.instants)
-        if right is None or item.interval.is_held:
-            held = self._engine.between([Gap(left, left, (Fraction(0),))])[0]
-            rows = {name: out.expand(len(times), -1, -1, -1) for name, out in held.items()}
-            return Decoded(item.interval, rows, None, None)
-        outputs = self._engine.between([Gap(left, right, times, item.motion)])[0]
-        return Decoded(item.interval, outputs, right.decoded, item.motion)
-
-    def _encode(self, rgb: np.ndarray) -> Features:
-        return self._engine.encode(torch.from_numpy(rgb).unsqueeze(0))[0]
+    def __call__(self, items: Sequence[Moving]) -> list[Decoded]:
+        """Consecutive intervals of one video, in one batch."""
+        keyframes = [] if self._next is not None else [items[0].left]
+        keyframes += [item.right for item in items if item.right is not None]
+        known = [] if self._next is None else [self._next]
+        features = [*known, *(self._engine.encode(torch.from_numpy(np.stack(keyframes))) if keyframes else ())]
+        self._next = features[-1]
+        gaps = []
+        for row, item in enumerate(items):
+            left, times = features[row], tuple(instant.t for instant in item.interval.instants)
+            still = item.right is None or item.interval.is_held
+            gaps.append(Gap(left, left, (Fraction(0),)) if still else Gap(left, features[row + 1], times, item.motion))
+        decoded = []
+        for row, (item, outputs) in enumerate(zip(items, self._engine.between(gaps), strict=True)):
+            if item.right is None or item.interval.is_held:
+                count = len(item.interval.instants)
+                rows = {name: out.expand(count, -1, -1, -1) for name, out in outputs.items()}
+                decoded.append(Decoded(item.interval, rows, None, None))
+            else:
+                decoded.append(Decoded(item.interval, outputs, features[row + 1].decoded, item.motion))
+        return decoded
 
 
 def source_domain(model: Model, options: UpsampleOptions) -> str:
@@ -230,9 +240,27 @@ def source_domain(model: Model, options: UpsampleOptions) -> str:
     return source
 
 
-def _open_engine(model: Model, source: str, info: VideoInfo, options: UpsampleOptions) -> Engine:
+def _open_engine(model: Model, source: str, info: VideoInfo, options: UpsampleOptions) -> tuple[Engine, str]:
+    """The engine, and why this one."""
     size = options.size or working_size((info.width, info.height), model.net.sizes.trained[1])
-    return open_engine(options.engine, model.net, source, [options.to], size, options.device)
+    choice = choose(options.engine, options.device)
+    engine = open_engine(
+        choice.engine,
+        model.net,
+        source,
+        [options.to],
+        size,
+        device=choice.device,
+        precision=options.precision,
+        samples=lambda: _samples(options.input),
+    )
+    return engine, choice.reason
+
+
+def _samples(path: Path) -> Tensor:
+    """Frames from the video's first seconds, (B, H, W, 3) uint8: an engine may calibrate on them."""
+    with VideoReader(path) as reader:
+        return torch.stack([torch.from_numpy(to_uint8_rgb(frame)) for frame in islice(reader, 0, 64, 4)])
 
 
 def _open_writers(info: VideoInfo, pix_fmt: PixelFormat, options: UpsampleOptions) -> Iterator[VideoWriter]:
@@ -274,8 +302,8 @@ def _composers(
     ]
 
 
-def _announcements(model: Model, reader: VideoReader, outputs: list[VideoWriter]) -> list[str]:
-    lines = [*reader.notes, *(note for writer in outputs for note in writer.notes)]
+def _announcements(model: Model, reader: VideoReader, engine: Engine, outputs: list[VideoWriter]) -> list[str]:
+    lines = [*engine.notes, *reader.notes, *(note for writer in outputs for note in writer.notes)]
     if model.bundled:
         lines.insert(0, f"model trained on {model.bundled}; other footage needs vidtrans train")
     return lines

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from types import TracebackType
 from typing import Generic, TypeVar
 
@@ -109,6 +110,13 @@ def mapped(stage: str, work: Callable[[Item], Result], items: Iterable[Item], cl
         with clock.working(stage):
             result = work(item)
         yield result
+
+
+def batched(items: Iterable[Item], count: int) -> Iterator[list[Item]]:
+    """Items in lists of `count`, the last one shorter."""
+    iterator = iter(items)
+    while batch := list(islice(iterator, count)):
+        yield batch
 
 
 class Ahead(AbstractContextManager["Ahead[Item]"], Generic[Item]):

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from vidtrans.cli.parameters import SIZE
-from vidtrans.options import DETAILS, MOTIONS, UpsampleOptions
+from vidtrans.options import DETAILS, MOTIONS, PRECISIONS, UpsampleOptions
 from vidtrans.video.encoder import EncoderOptions
 
 DEFAULTS = {f.name: f.default for f in (*fields(UpsampleOptions), *fields(EncoderOptions))}
@@ -72,8 +72,17 @@ DEFAULTS = {f.name: f.default for f in (*fields(UpsampleOptions), *fields(Encode
 @click.option(
     "--pix-fmt", help="Pixel format of both outputs, FFmpeg's name.  [default: the input's, where the encoder takes it]"
 )
-@click.option("--engine", default=DEFAULTS["engine"], show_default=True, help="What runs the network.")
+@click.option(
+    "--engine", default=DEFAULTS["engine"], show_default=True, help="What runs the network; vidtrans doctor lists them."
+)
 @click.option("--device", default=DEFAULTS["device"], show_default=True, help="cpu, cuda, cuda:1 ...")
+@click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default=DEFAULTS["precision"],
+    show_default=True,
+    help="Arithmetic of the network; auto is the engine's fastest that stays near float32.",
+)
 def command(codec: str, crf: int | None, preset: str | None, pix_fmt: str | None, paper: bool, **options: Any) -> None:
     """Raise a video's frame rate and translate it, in one pass.
 
