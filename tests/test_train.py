@@ -34,6 +34,7 @@ from vidtrans.train.recipe import (
     load_recipe,
     parse_recipe,
 )
+from vidtrans.train.workers import in_order
 
 SMALL: dict[str, Any] = {
     "domains": [
@@ -187,7 +188,7 @@ def train(recipe: Recipe, folder: Path, cache: Path, until: int | None = None, r
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path: Path, cache: Path, precision: str) -> None:
-    recipe = small(train={"precision": precision})
+    recipe = small(train={"precision": precision, "warmup": 1})
     train(recipe, tmp_path / "whole", cache)
     train(recipe, tmp_path / "cut", cache, until=4)
     resumed = train(saved_recipe(tmp_path / "cut"), tmp_path / "cut", cache, resume=True)
@@ -199,6 +200,44 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path: Path, c
         assert torch.equal(tensor, cut[key]), key
     before = load_file(tmp_path / "whole" / MODEL)
     assert any(not torch.equal(before[key], tensor) for key, tensor in JWDM(recipe.net_config()).state_dict().items())
+
+
+def test_a_warm_up_only_reconstructs(tmp_path: Path, cache: Path) -> None:
+    run = Run(small(train={"warmup": 2}), tmp_path, cache=cache)
+    fresh = [parameter.clone() for parameter in run.step_module.discriminators()]
+    start = [parameter.clone() for parameter in run.net.parameters()]
+    run.advance(2)
+    assert all(torch.equal(old, new) for old, new in zip(fresh, run.step_module.discriminators(), strict=True))
+    assert not all(torch.equal(old, new) for old, new in zip(start, run.net.parameters(), strict=True))
+    run.advance(4)
+    assert not all(torch.equal(old, new) for old, new in zip(fresh, run.step_module.discriminators(), strict=True))
+    rows = [json.loads(line) for line in (tmp_path / "train.jsonl").read_text().splitlines()]
+    assert all(row.keys() >= {"rx", "ry"} and "gx" not in row for row in rows[:2])
+    assert all("gx" in row for row in rows[2:])
+    with pytest.raises(UsageError, match="warmup"):
+        small(train={"warmup": 4})
+
+
+@torch.no_grad()
+def test_the_warm_up_descends_on_the_reconstruction_of_the_whole_objective() -> None:
+    step, x, y = step_for(small())
+    whole = step.generator_loss(x, y, step(x, y))
+    for name, value in step.reconstruction_loss(x, y).items():
+        torch.testing.assert_close(value, whole[name])
+
+
+def test_rendered_items_keep_their_order_and_errors_their_place() -> None:
+    def work(number: int) -> int:
+        if number == 20:
+            raise ValueError("twenty")
+        return number * number
+
+    threads = torch.get_num_threads()
+    made = in_order(work, range(100), 3)
+    assert [next(made) for _ in range(20)] == [number * number for number in range(20)]
+    with pytest.raises(ValueError, match="twenty"):
+        next(made)
+    assert torch.get_num_threads() == threads
 
 
 def test_a_run_leaves_a_model_a_grid_and_a_log(tmp_path: Path, cache: Path) -> None:

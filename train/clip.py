@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,6 +15,7 @@ import torch
 
 from vidtrans.errors import OutputError, UsageError
 from vidtrans.train.domains import StreetView
+from vidtrans.train.workers import in_order
 from vidtrans.video.clock import exact_time_base
 from vidtrans.video.colour import rgb_to_planes, round_planes
 from vidtrans.video.encoder import EncoderOptions
@@ -103,8 +105,8 @@ def render_clip(
             carry_from=sound_path,
             overwrite=overwrite,
         ) as writer:
-            for k in range(count):
-                writer.write(frame(k) if k else first)
+            for k, made in enumerate(chain([first], in_order(frame, range(1, count)))):
+                writer.write(made)
                 if progress is not None:
                     progress(k + 1, count)
         return writer.notes

@@ -16,6 +16,7 @@ from torchvision.transforms import v2
 from vidtrans.errors import InputError, UsageError
 from vidtrans.train.domains import STREET_DOMAINS, StreetView, street_domain
 from vidtrans.train.recipe import DataOptions, DomainData
+from vidtrans.train.workers import in_order
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v", ".nut")
@@ -154,10 +155,14 @@ class StreetFrames:
     ) -> None:
         temporary = path.with_suffix(".partial")
         frames = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
-        for row, seed in enumerate(self.seeds):
+
+        def rendered(seed: int) -> np.ndarray:
+            count = min(per_seed, shape[0] - (seed - self.seeds[0]) * per_seed)
+            return street_frames(name, seed, count, shape[2], shape[1])
+
+        for row, made in enumerate(in_order(rendered, self.seeds)):
             first = row * per_seed
-            count = min(per_seed, shape[0] - first)
-            frames[first : first + count] = street_frames(name, seed, count, shape[2], shape[1])
+            frames[first : first + len(made)] = made
             if row % 25 == 0:
                 report(f"rendering street:{name} {first}/{shape[0]}")
         frames.flush()
