@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +11,10 @@ from vidtrans.errors import UsageError, nearest_names
 if TYPE_CHECKING:
     from vidtrans.engines.contract import Engine
 
-# name -> (module, class)
+# name -> (module, class); each module also has `unusable`
 ENGINES: dict[str, tuple[str, str]] = {
     "torch": ("vidtrans.engines.torch_engine", "TorchEngine"),
-    "torch-compile": ("vidtrans.engines.torch_engine", "CompiledTorchEngine"),
+    "torch-compile": ("vidtrans.engines.torch_compile_engine", "CompiledTorchEngine"),
     "openvino": ("vidtrans.engines.openvino_engine", "OpenVinoEngine"),
     "cuda": ("vidtrans.engines.cuda_engine", "CudaEngine"),
     "tensorrt": ("vidtrans.engines.tensorrt_engine", "TensorRTEngine"),
@@ -58,16 +57,24 @@ def choose(engine: str = "auto", device: str = "auto") -> Choice:
 
     if device.startswith("cuda") or (device == "auto" and torch.cuda.is_available()):
         device = "cuda" if device == "auto" else device
-        from vidtrans.engines.tensorrt_engine import unusable
-
-        reason = unusable(device)
+        reason = unusable("tensorrt", device)
         if reason is None:
             return Choice("tensorrt", device, "fastest on this GPU")
-        return Choice("cuda", device, f"a GPU, {reason}")
-    why = "" if device == "cpu" else "no CUDA device, "
-    if importlib.util.find_spec("openvino") is not None:
+        return Choice("cuda", device, f"a GPU; {reason}")
+    why = "" if device == "cpu" else "no CUDA device; "
+    reason = unusable("openvino", "cpu")
+    if reason is None:
         return Choice("openvino", "cpu", f"{why}fastest on a CPU")
-    return Choice("torch", "cpu", f"{why}openvino is not installed")
+    return Choice("torch", "cpu", f"{why}{reason}")
+
+
+def unusable(name: str, device: str) -> str | None:
+    """Why the engine of that name cannot run on the device, and what to install; None: it can.
+
+    Every engine's module has such a function, and can be imported where the engine's own packages are missing.
+    """
+    reason: str | None = importlib.import_module(_entry(name)[0]).unusable(device)
+    return reason
 
 
 def _entry(name: str) -> tuple[str, str]:

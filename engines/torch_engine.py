@@ -17,6 +17,15 @@ from vidtrans.errors import DeviceError, UsageError
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
+def unusable(device: str) -> str | None:
+    """Why this engine cannot run on the device; None: it can."""
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        return f"device {device!r} cannot be used ({str(error).splitlines()[0]})"
+    return None
+
+
 class TorchEngine(BaseEngine):
     """See contract.Engine; the net is moved to the device.
 
@@ -44,11 +53,10 @@ class TorchEngine(BaseEngine):
         if precision not in ("fp32", *AUTOCAST):
             raise UsageError(f"the {self.name} engine has no --precision {precision}; it has fp32, bf16 and fp16")
         super().__init__(net, source, targets, working_size, device, precision)
-        try:
-            net = net.to(device)
-        except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0]
-            raise DeviceError(f"device {device!r} cannot be used ({reason}); try --device cpu") from error
+        reason = unusable(device)
+        if reason is not None:
+            raise DeviceError(f"{reason}; try --device cpu")
+        net = net.to(device)
         self._layout = torch.contiguous_format if precision == "fp32" else torch.channels_last
         net = net.to(memory_format=self._layout)
         self._encoder = self._made_ready(EncodeLifts(net, self.domains))
@@ -74,11 +82,3 @@ class TorchEngine(BaseEngine):
             outputs = self._decoder(*inputs)
         return dict(zip(self.domains, (out.float() for out in outputs), strict=True))
 
-
-class CompiledTorchEngine(TorchEngine):
-    """The torch engine through torch.compile: needs a C++ compiler and half a minute before the first frame."""
-
-    name = "torch-compile"
-
-    def _made_ready(self, module: torch.nn.Module) -> Any:
-        return torch.compile(module, dynamic=False)

@@ -13,6 +13,7 @@ from vidtrans.latents import blend
 from vidtrans.nets import make_net
 from vidtrans.nets.blocks import NormReLU, ResidualBlock, Upsample2, coordinates, parameter_count
 from vidtrans.nets.contract import Domain, SizeFacts, pad, padded_size
+from vidtrans.nets.cyclegan import Generator
 from vidtrans.nets.jwdm import JWDM, JWDMConfig
 from vidtrans.train.discriminators import LatentDiscriminator, Patch70, Table5, picture_discriminator
 
@@ -169,3 +170,16 @@ def test_wrong_configs_are_refused() -> None:
         Domain("../up")
     with pytest.raises(UsageError, match="jwdm"):
         make_net("jwdn", {})
+
+
+# CycleGAN
+
+
+@pytest.mark.parametrize(("blocks", "parameters"), [(9, 11_374_000), (6, 7_834_000)])
+def test_cyclegans_generator_is_the_papers(blocks: int, parameters: int) -> None:
+    generator = Generator(blocks=blocks)
+    assert parameter_count(generator) == pytest.approx(parameters, abs=10_000)
+    with torch.no_grad():
+        out = generator(torch.rand(1, 3, 64, 48) * 2 - 1)
+    assert out.shape == (1, 3, 64, 48)
+    assert out.abs().max() <= 1

@@ -54,7 +54,7 @@ def test_leaving_early_stops_the_thread() -> None:
 
 def test_a_sink_gets_everything_and_its_error_reaches_the_feeder() -> None:
     got: list[int] = []
-    with Sink("good", got.append, StageClock(), size_of=lambda item: 1, limit=2) as sink:
+    with Sink("good", got.append, size_of=lambda item: 1, limit=2) as sink:
         for number in range(20):
             sink.put(number)
     assert got == list(range(20))
@@ -64,7 +64,7 @@ def test_a_sink_gets_everything_and_its_error_reaches_the_feeder() -> None:
             raise OSError("disk full")
 
     def feed() -> None:
-        with Sink("bad", refuse, StageClock(), size_of=lambda item: 1, limit=1) as sink:
+        with Sink("bad", refuse, size_of=lambda item: 1, limit=1) as sink:
             for number in range(1000):
                 sink.put(number)
 
@@ -72,7 +72,7 @@ def test_a_sink_gets_everything_and_its_error_reaches_the_feeder() -> None:
         feed()
 
     def feed_little() -> None:
-        with Sink("late", refuse, StageClock(), size_of=lambda item: 1) as sink:
+        with Sink("late", refuse, size_of=lambda item: 1) as sink:
             sink.put(3)
 
     with pytest.raises(OSError, match="disk full"):

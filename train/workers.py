@@ -19,7 +19,7 @@ def in_order(work: Callable[[Item], Result], items: Iterable[Item], workers: int
 
     An exception of `work` comes out where its result would have.
     """
-    workers = workers or _cores()
+    workers = workers or cores()
     before = torch.get_num_threads()
     waiting: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(workers, "render", initializer=torch.set_num_threads, initargs=(1,)) as pool:
@@ -35,6 +35,6 @@ def in_order(work: Callable[[Item], Result], items: Iterable[Item], workers: int
             torch.set_num_threads(before)  # a thread's number becomes that of threads started later
 
 
-def _cores() -> int:
+def cores() -> int:
     """Cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, fields
 from fractions import Fraction
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -41,7 +41,7 @@ class Summary:
     Attributes:
         outputs: the two files written, the up-converted input first.
         frames_in, frames_out: keyframes read, frames written to each output.
-        seconds: wall time.
+        seconds: wall time; streaming_seconds: of it, from the first frame read to the last one written.
         busy_seconds: per stage, time spent working; bottleneck: the stage with the most.
         cuts: gaps between different scenes, held; repeats: gaps between equal keyframes, held; lost: gaps whose motion
             could not be found, blended in place. Counted with motion only.
@@ -52,6 +52,7 @@ class Summary:
     frames_in: int = 0
     frames_out: int = 0
     seconds: float = 0.0
+    streaming_seconds: float = 0.0
     busy_seconds: dict[str, float] = field(default_factory=dict)
     bottleneck: str = ""
     cuts: int = 0
@@ -80,6 +81,14 @@ class Decoded:
     motion: Fields | None
 
 
+class Output(AbstractContextManager[Any], Protocol):
+    """What takes finished frames: a VideoWriter, or something else that counts or drops them."""
+
+    notes: list[str]
+
+    def write(self, frame: Frame) -> None: ...
+
+
 def upsample(input: str | Path, to: str, **options: Any) -> Summary:
     """Raise a video's frame rate and translate it: the Python name of `vidtrans upsample`.
 
@@ -106,30 +115,35 @@ def upsample(input: str | Path, to: str, **options: Any) -> Summary:
 def run(
     options: UpsampleOptions,
     *,
+    model: Model | None = None,
+    writers: Sequence[Output] | None = None,
     announce: Callable[[str], None] = lambda text: None,
     progress: Callable[[int, int | None], None] = lambda done, expected: None,
 ) -> Summary:
     """One run of the main job.
 
-    announce: gets lines for the user before the first frame. progress: gets frames written to each output, and the
-    expected number where the container declares it.
+    model: in place of the one options name. writers: in place of the two files options name. announce: gets lines for
+    the user before the first frame. progress: gets frames written to each output, and the expected number where the
+    container declares it.
     """
     started = time.monotonic()
     summary = Summary(options.output_paths)
-    model = load_model(options.model)
+    model = model or load_model(options.model)
     source = source_domain(model, options)
     clock = StageClock()
     with ExitStack() as stack:
         reader = stack.enter_context(VideoReader(options.input))
-        engine, reason = _open_engine(model, source, reader.info, options)
         pix_fmt = choose_pix_fmt(options.encoder, reader.info.pix_fmt)
-        outputs = [stack.enter_context(writer) for writer in _open_writers(reader.info, pix_fmt, options)]
-        composers = _composers(model, engine, reader.info, pix_fmt, options)
+        files = writers if writers is not None else open_writers(reader.info, pix_fmt, options)
+        outputs = [stack.enter_context(file) for file in files]
+        engine, reason = started_engine(model, source, reader.info, options)
+        composers = composers_of(model, engine, reader.info, pix_fmt, options)
         announce(f"engine {engine.name} on {engine.device}, {engine.precision} ({reason})")
         for text in _announcements(model, reader, engine, outputs):
             announce(text)
         expected = reader.info.frame_count and reader.info.frame_count * options.factor
 
+        streaming = time.monotonic()
         intervals = timed("read", pair(reader, options.factor), clock)
         read = stack.enter_context(Ahead("read", intervals, _interval_bytes))
         tracker = Tracker(moving=options.motion == "flow")
@@ -137,22 +151,17 @@ def run(
         batches = mapped("network", Network(engine), batched(moving, engine.gaps_at_once), clock)
         decoded = stack.enter_context(Ahead("network", chain.from_iterable(batches), _decoded_bytes))
         sinks = [
-            stack.enter_context(Sink(f"write {name}", writer.write, clock, _frame_bytes))
-            for name, writer in zip(("source", "translation"), outputs, strict=True)
+            stack.enter_context(Sink(f"output {name}", Finisher(name, composer, output, clock), _decoded_bytes))
+            for name, composer, output in zip(engine.domains, composers, outputs, strict=True)
         ]
         for item in decoded:
-            for domain, composer, sink in zip(engine.domains, composers, sinks, strict=True):
-                with clock.working("compose"):
-                    frames = composer.frames(
-                        item.interval, item.outputs[domain], item.right[domain] if item.right else None, item.motion
-                    )
-                for frame in frames:
-                    sink.put(frame)
+            for sink in sinks:
+                sink.put(item)
             summary.frames_in += 1
             summary.frames_out += len(item.interval.instants)
             progress(summary.frames_out, expected)
         summary.cuts, summary.repeats, summary.lost = tracker.cuts, tracker.repeats, tracker.lost
-    summary.seconds = time.monotonic() - started
+    summary.seconds, summary.streaming_seconds = time.monotonic() - started, time.monotonic() - streaming
     summary.busy_seconds, summary.bottleneck = clock.busy_seconds, clock.bottleneck
     summary.notes = [*reader.notes, *(note for writer in outputs for note in writer.notes)]
     return summary
@@ -221,6 +230,21 @@ class Network:
         return decoded
 
 
+class Finisher:
+    """The stages compose and write of one output, which has a thread of its own."""
+
+    def __init__(self, domain: str, composer: Composer, output: Output, clock: StageClock) -> None:
+        self._domain, self._composer, self._output, self._clock = domain, composer, output, clock
+
+    def __call__(self, item: Decoded) -> None:
+        right = None if item.right is None else item.right[self._domain]
+        with self._clock.working(f"compose {self._domain}"):
+            frames = self._composer.frames(item.interval, item.outputs[self._domain], right, item.motion)
+        with self._clock.working(f"write {self._domain}"):
+            for frame in frames:
+                self._output.write(frame)
+
+
 def source_domain(model: Model, options: UpsampleOptions) -> str:
     """The input's domain: as told, or the other one of a model of two.
 
@@ -240,7 +264,7 @@ def source_domain(model: Model, options: UpsampleOptions) -> str:
     return source
 
 
-def _open_engine(model: Model, source: str, info: VideoInfo, options: UpsampleOptions) -> tuple[Engine, str]:
+def started_engine(model: Model, source: str, info: VideoInfo, options: UpsampleOptions) -> tuple[Engine, str]:
     """The engine, and why this one."""
     size = options.size or working_size((info.width, info.height), model.net.sizes.trained[1])
     choice = choose(options.engine, options.device)
@@ -252,18 +276,18 @@ def _open_engine(model: Model, source: str, info: VideoInfo, options: UpsampleOp
         size,
         device=choice.device,
         precision=options.precision,
-        samples=lambda: _samples(options.input),
+        samples=lambda: footage_samples(options.input),
     )
     return engine, choice.reason
 
 
-def _samples(path: Path) -> Tensor:
+def footage_samples(path: Path) -> Tensor:
     """Frames from the video's first seconds, (B, H, W, 3) uint8: an engine may calibrate on them."""
     with VideoReader(path) as reader:
         return torch.stack([torch.from_numpy(to_uint8_rgb(frame)) for frame in islice(reader, 0, 64, 4)])
 
 
-def _open_writers(info: VideoInfo, pix_fmt: PixelFormat, options: UpsampleOptions) -> Iterator[VideoWriter]:
+def open_writers(info: VideoInfo, pix_fmt: PixelFormat, options: UpsampleOptions) -> Iterator[VideoWriter]:
     for path in options.output_paths:
         yield VideoWriter(
             path,
@@ -285,7 +309,7 @@ def _output_colour(info: VideoInfo, pix_fmt: PixelFormat) -> Colour:
     return info.colour.stored_as(info.pix_fmt, pix_fmt, info.width, info.height)
 
 
-def _composers(
+def composers_of(
     model: Model, engine: Engine, info: VideoInfo, pix_fmt: PixelFormat, options: UpsampleOptions
 ) -> list[Composer]:
     return [
@@ -302,7 +326,7 @@ def _composers(
     ]
 
 
-def _announcements(model: Model, reader: VideoReader, engine: Engine, outputs: list[VideoWriter]) -> list[str]:
+def _announcements(model: Model, reader: VideoReader, engine: Engine, outputs: Sequence[Output]) -> list[str]:
     lines = [*engine.notes, *reader.notes, *(note for writer in outputs for note in writer.notes)]
     if model.bundled:
         lines.insert(0, f"model trained on {model.bundled}; other footage needs vidtrans train")

@@ -155,22 +155,20 @@ class Sink(AbstractContextManager["Sink[Item]"], Generic[Item]):
 
     def __init__(
         self,
-        stage: str,
+        name: str,
         consume: Callable[[Item], None],
-        clock: StageClock,
         size_of: Callable[[Item], int],
         limit: int = QUEUE_BYTES,
     ) -> None:
         self._queue: ByteQueue[Item] = ByteQueue(size_of, limit)
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, args=(stage, consume, clock), name=stage, daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(consume,), name=name, daemon=True)
         self._thread.start()
 
-    def _run(self, stage: str, consume: Callable[[Item], None], clock: StageClock) -> None:
+    def _run(self, consume: Callable[[Item], None]) -> None:
         try:
             for item in self._queue:
-                with clock.working(stage):
-                    consume(item)
+                consume(item)
         except BaseException as error:
             self._error = error
             self._queue.cancel()

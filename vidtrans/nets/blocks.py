@@ -10,9 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-def conv(inputs: int, outputs: int, kernel: int, stride: int = 1, *, padding: int) -> nn.Conv2d:
+def conv(
+    inputs: int, outputs: int, kernel: int, stride: int = 1, *, padding: int, padding_mode: str = "zeros"
+) -> nn.Conv2d:
     """A convolution that an instance norm follows: no bias, the norm would remove it."""
-    return nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=False)
+    return nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=False, padding_mode=padding_mode)
 
 
 class NormReLU(nn.Module):
@@ -29,13 +31,14 @@ class ResidualBlock(nn.Module):
     StarGAN).
     """
 
-    def __init__(self, channels: int, convs: int = 2) -> None:
+    def __init__(self, channels: int, convs: int = 2, padding_mode: str = "zeros") -> None:
         super().__init__()
         if convs not in (1, 2):
             raise ValueError("a residual block has one or two convolutions")
-        layers: list[nn.Module] = [conv(channels, channels, 3, padding=1), NormReLU()]
+        layers: list[nn.Module] = [conv(channels, channels, 3, padding=1, padding_mode=padding_mode), NormReLU()]
         if convs == 2:
-            layers += [conv(channels, channels, 3, padding=1), nn.InstanceNorm2d(channels)]
+            layers.append(conv(channels, channels, 3, padding=1, padding_mode=padding_mode))
+            layers.append(nn.InstanceNorm2d(channels))
         self.body = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -45,13 +45,18 @@ class EncoderOptions:
     threads: int = 0
 
 
+def encoders_here() -> tuple[str, ...]:
+    """The common video encoders that the FFmpeg inside PyAV has."""
+    return tuple(codec for codec in _COMMON_CODECS if codec in av.codecs_available)
+
+
 def find_encoder(name: str) -> av.Codec:
     """The video encoder of that name.
 
     Raises:
         OutputError: there is none in the FFmpeg that PyAV brings.
     """
-    known = tuple(codec for codec in _COMMON_CODECS if codec in av.codecs_available)
+    known = encoders_here()
     try:
         codec = av.Codec(name, "w")
     except ValueError as error:

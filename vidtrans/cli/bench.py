@@ -1,0 +1,83 @@
+"""vidtrans bench"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from vidtrans.cli.parameters import SIZE
+
+
+@click.command("bench")
+@click.argument("model", default="street")
+@click.option(
+    "-i",
+    "--input",
+    "clip",
+    type=click.Path(path_type=Path),
+    help="The video of the end-to-end runs.  [default: four seconds of the rendered street]",
+)
+@click.option("--to", metavar="DOMAIN", help="Domain to translate into.  [default: the model's last]")
+@click.option("--from", "from_", metavar="DOMAIN", help="Domain of the input.  [default: the model's other one]")
+@click.option("-m", "--factor", type=click.IntRange(min=1), default=8, show_default=True)
+@click.option("--size", type=SIZE, help="Size at which the network works.  [default: the size it was trained at]")
+@click.option("--engine", "engines", multiple=True, help="Measure this engine only; may be repeated.")
+@click.option("--precision", "precisions", multiple=True, help="Measure this precision only; may be repeated.")
+@click.option("--seconds", type=click.FloatRange(min=0.0), default=2.0, show_default=True, help="For each figure.")
+@click.option(
+    "--paper", is_flag=True, help="The papers' nine-frame sequence: full-width JWDM at 128x128, in two domains."
+)
+@click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Also write it here.")
+def command(
+    model: str,
+    clip: Path | None,
+    to: str | None,
+    from_: str | None,
+    factor: int,
+    size: tuple[int, int] | None,
+    engines: tuple[str, ...],
+    precisions: tuple[str, ...],
+    seconds: float,
+    paper: bool,
+    json_path: Path | None,
+) -> None:
+    """Measure every engine and precision of this machine on MODEL, beside its error against float32.
+
+    MODEL is a bundled name, a model file or a run folder. A row for each: milliseconds of the encoder, of a lift, of
+    finishing an in-between, of a whole pair of output frames; pairs of frames a second end to end; peak memory; counted
+    operations as a share of the machine's measured peak; PSNR against the float32 torch engine.
+    """
+    import json
+    from fractions import Fraction
+    from tempfile import TemporaryDirectory
+
+    from vidtrans.bench import ROWS, Bench, machine, paper_model, table
+    from vidtrans.checkpoint import load_model
+    from vidtrans.errors import UsageError
+    from vidtrans.train.clip import render_clip
+
+    loaded = paper_model() if paper else load_model(model)
+    names = [domain.name for domain in loaded.net.domains]
+    target = to or next(name for name in reversed(names) if name != from_)
+    source = from_ or next(name for name in names if name != target)
+    wanted = [row for row in ROWS if (not engines or row[0] in engines) and (not precisions or row[2] in precisions)]
+    if not wanted:
+        raise UsageError("nothing to measure: no engine has all that --engine and --precision ask for")
+    with TemporaryDirectory() as folder:
+        size = (128, 128) if paper else size or loaded.net.sizes.trained
+        if clip is None:
+            clip = Path(folder, "street.mp4")
+            render_clip(clip, 1, Fraction(4), Fraction(15, 2), size)
+        bench = Bench(loaded, source, target, size, factor, clip, seconds)
+        click.echo(machine())
+        rows = list(
+            bench.rows(wanted, ("keyframe", "frame"), report=lambda text: click.echo(f"left out: {text}", err=True))
+        )
+    click.echo(table(rows))
+    for row in rows:
+        for note in row.notes:
+            click.echo(f"{row.engine} {row.precision}: {note}")
+    if json_path is not None:
+        facts = {"machine": machine(), "model": "paper" if paper else model, "size": size, "factor": factor}
+        json_path.write_text(json.dumps({**facts, "rows": [row.to_json() for row in rows]}, indent=1) + "\n")
