@@ -5,7 +5,9 @@
 prints the Markdown tables of docs/results.md. Source in-betweens: PSNR and SSIM against the true frames, mean over the
 seven in-betweens of a gap, then over streets. Translated ones: mean IoU and flicker, the share of pixels whose class
 changes between neighbouring frames although the truth's does not. Every method of ours runs through the stages of the
-pipeline. --strips writes the worst clip of each gap as a PNG: truth, default, translation.
+pipeline. The last table is what vidtrans.motion's LOST_CONFIDENCE and CUT_DIFFERENCE lie between: motion over gaps
+and over cuts from each street to the next. --strips writes the worst clip of each gap as a PNG: truth, default, and
+translation.
 """
 
 from __future__ import annotations
@@ -173,6 +175,14 @@ def flicker(labels: np.ndarray, truth: np.ndarray) -> float:
     return float(changed.mean())
 
 
+def found_range(motions: list[Motion]) -> list[str]:
+    """Least and most confidence and difference, and how many motions count as lost and as cuts."""
+    confidence, difference = ([getattr(motion, name) for motion in motions] for name in ("confidence", "difference"))
+    ranges = [f"{limit(confidence):.2f}" for limit in (min, max)]
+    ranges += [f"{255 * limit(difference):.1f}" for limit in (min, max)]
+    return [*ranges, *(str(sum(getattr(motion, name) for motion in motions)) for name in ("is_lost", "is_cut"))]
+
+
 def write_strip(path: Path, truth: Truth, made: Made) -> None:
     """Truth, made and its classes, every other frame."""
     rows = [truth.rgb[:-1], made.rgb, STREET.colour(truth.labels[:-1]), STREET.colour(made.labels)]
@@ -194,12 +204,13 @@ def main() -> None:
     width, height = map(int, arguments.size.split("x"))
     methods = Methods(load_model(arguments.model).net, width, height)
     names = ["cross-fade", "minterpolate", *OURS, "pixel warp", TRUE_MOTION]
-    source_rows, label_rows, motion_ms = [], [], []
+    source_rows, label_rows, found_rows, motion_ms = [], [], [], []
+    lefts: list[np.ndarray] = []
     for gap in GAPS:
         figures: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
         confusion = {name: Confusion(len(STREET)) for name in ("keyframes", *OURS)}
         flickers: dict[str, list[float]] = {name: [] for name in OURS}
-        shares, worst = [], (np.inf, None, None)
+        shares, worst, found = [], (np.inf, None, None), []
         for seed in range(arguments.first_seed, arguments.first_seed + arguments.streets):
             truth = render(Street(seed), gap, width, height)
             made = methods.run(truth, gap)
@@ -215,23 +226,33 @@ def main() -> None:
             gain = figures["default"][-1][0] - figures["cross-fade"][-1][0]
             if gain < worst[0]:
                 worst = (gain, truth, made["default"])
-            started = time.monotonic()
-            estimate(truth.rgb[0], truth.rgb[-1]).at(TIMES)
-            motion_ms.append((time.monotonic() - started) * 1000.0)
+            started = time.process_time()
+            found.append(estimate(truth.rgb[0], truth.rgb[-1]))
+            found[-1].at(TIMES)
+            motion_ms.append((time.process_time() - started) * 1000.0)
+            if gap == GAPS[0]:
+                lefts.append(truth.rgb[0])
         means = {name: np.mean(rows, 0) for name, rows in figures.items()}
         source_rows.append([str(gap), *(f"{means[name][0]:.2f} / {means[name][1]:.3f}" for name in names)])
         source_rows[-1] += [f"{worst[0]:+.2f}", f"{np.mean(shares):.4f}"]
         label_rows.append([str(gap), f"{confusion['keyframes'].mean_iou:.3f}"])
         label_rows[-1] += [f"{confusion[name].mean_iou:.3f} / {100 * np.mean(flickers[name]):.2f} %" for name in OURS]
+        found_rows.append([str(gap), *found_range(found)])
         if arguments.strips is not None and worst[1] is not None:
             arguments.strips.mkdir(parents=True, exist_ok=True)
             write_strip(arguments.strips / f"gap-{gap.numerator}-{gap.denominator}.png", *worst[1:])
+    cuts = [estimate(left, right) for left, right in zip(lefts, lefts[1:] + lefts[:1], strict=True)]
+    found_rows.append(["cuts", *found_range(cuts)])
     print("Source in-betweens, PSNR in dB / SSIM; worst: default minus cross-fade on the worst clip; decoder's share:")
     print("mean absolute difference of default and pixel warp, as a share of white.\n")
     print(table(["gap, s", *names, "worst", "decoder's share"], source_rows))
     print("\nTranslated in-betweens, mean IoU / flicker.\n")
     print(table(["gap, s", "keyframes", *OURS], label_rows))
-    print(f"\nMotion of a gap (estimate and fields of eight instants): {np.median(motion_ms):.0f} ms in the median.")
+    print("\nMotion found, over gaps and over cuts: share of pixels' trust, and grey levels left after compensation.\n")
+    print(table(["gap, s", "least confidence", "most", "least difference", "most", "lost", "cuts"], found_rows))
+    print(
+        f"\nMotion of a gap (estimate, fields of eight instants): {np.median(motion_ms):.0f} ms of CPU in the median."
+    )
 
 
 if __name__ == "__main__":
