@@ -9,6 +9,8 @@ version = next(
     if line.startswith("__version__")
 )
 
+ONNX = ["onnx>=1.18", "onnxscript>=0.5"]
+
 setup(
     name="vidtrans",
     version=version,
@@ -30,11 +32,16 @@ setup(
         "safetensors",
         "rich",
         "opencv-python-headless",
+        "openvino>=2025.0",
         'decord; platform_machine == "x86_64" and sys_platform == "linux"',
     ],
     extras_require={
         "train": ["tensorboard"],
-        "test": ["pytest", "tensorboard", "ruff", "mypy"],
+        "int8": ["nncf>=2.15"],
+        "onnx": ONNX,
+        "tensorrt": [*ONNX, "tensorrt>=10.9"],
+        "rtx": [*ONNX, "tensorrt-rtx>=1.7"],
+        "test": ["pytest", "tensorboard", "ruff", "mypy", *ONNX, "onnxruntime"],
     },
     entry_points={"console_scripts": ["vidtrans = vidtrans.cli:main"]},
 )

@@ -51,7 +51,7 @@ def alone(options: UpsampleOptions) -> dict[str, tuple[float, float]]:
         reader = stack.enter_context(VideoReader(options.input))
         pix_fmt = choose_pix_fmt(options.encoder, reader.info.pix_fmt)
         writers = [stack.enter_context(writer) for writer in open_writers(reader.info, pix_fmt, options)]
-        engine, _ = started_engine(model, source, reader.info, options)
+        engine, _ = started_engine(model, source, reader.info, options, print)
         composers = composers_of(model, engine, reader.info, pix_fmt, options)
         network = Network(engine)
         intervals = watch("read", lambda: list(pair(reader, options.factor)))

@@ -14,6 +14,9 @@ from vidtrans.latents import Fields
 Samples = Callable[[], Tensor]
 """Frames of the footage at hand, (B, H, W, 3) uint8, for engines that calibrate or check themselves on real ones."""
 
+Report = Callable[[str], None]
+"""Hears lines for the user while an engine takes long to make ready."""
+
 
 @dataclass(frozen=True)
 class Features:

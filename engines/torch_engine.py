@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vidtrans.engines.base import BaseEngine
-from vidtrans.engines.contract import Samples
+from vidtrans.engines.contract import Report, Samples
 from vidtrans.engines.modules import EncodeLifts, Finish
 from vidtrans.errors import DeviceError, UsageError
 
@@ -48,6 +48,7 @@ class TorchEngine(BaseEngine):
         device: str = "cpu",
         precision: str = "auto",
         samples: Samples | None = None,
+        report: Report | None = None,
     ) -> None:
         precision = "fp32" if precision == "auto" else precision
         if precision not in ("fp32", *AUTOCAST):

@@ -136,7 +136,7 @@ def run(
         pix_fmt = choose_pix_fmt(options.encoder, reader.info.pix_fmt)
         files = writers if writers is not None else open_writers(reader.info, pix_fmt, options)
         outputs = [stack.enter_context(file) for file in files]
-        engine, reason = started_engine(model, source, reader.info, options)
+        engine, reason = started_engine(model, source, reader.info, options, announce)
         composers = composers_of(model, engine, reader.info, pix_fmt, options)
         announce(f"engine {engine.name} on {engine.device}, {engine.precision} ({reason})")
         for text in _announcements(model, reader, engine, outputs):
@@ -264,8 +264,10 @@ def source_domain(model: Model, options: UpsampleOptions) -> str:
     return source
 
 
-def started_engine(model: Model, source: str, info: VideoInfo, options: UpsampleOptions) -> tuple[Engine, str]:
-    """The engine, and why this one."""
+def started_engine(
+    model: Model, source: str, info: VideoInfo, options: UpsampleOptions, report: Callable[[str], None]
+) -> tuple[Engine, str]:
+    """The engine, and why this one; report hears lines while it takes long."""
     size = options.size or working_size((info.width, info.height), model.net.sizes.trained[1])
     choice = choose(options.engine, options.device)
     engine = open_engine(
@@ -277,6 +279,7 @@ def started_engine(model: Model, source: str, info: VideoInfo, options: Upsample
         device=choice.device,
         precision=options.precision,
         samples=lambda: footage_samples(options.input),
+        report=report,
     )
     return engine, choice.reason
 

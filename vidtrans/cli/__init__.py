@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("vidtrans.cli.train", "Train a model on unpaired footage."),
     "bench": ("vidtrans.cli.bench", "Measure the engines of this machine."),
     "doctor": ("vidtrans.cli.doctor", "What this installation can do, and what to install for more."),
+    "engine": ("vidtrans.cli.engine", "Build, list and remove the TensorRT plans that are kept."),
     "evaluate": ("vidtrans.cli.evaluate", "Measure a model on held-out rendered streets."),
 }
 

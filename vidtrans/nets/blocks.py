@@ -5,13 +5,17 @@ Instance norm is without learned scale and shift, so convolutions before it need
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+Padding = Literal["zeros", "reflect"]
+
 
 def conv(
-    inputs: int, outputs: int, kernel: int, stride: int = 1, *, padding: int, padding_mode: str = "zeros"
+    inputs: int, outputs: int, kernel: int, stride: int = 1, *, padding: int, padding_mode: Padding = "zeros"
 ) -> nn.Conv2d:
     """A convolution that an instance norm follows: no bias, the norm would remove it."""
     return nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=False, padding_mode=padding_mode)
@@ -31,7 +35,7 @@ class ResidualBlock(nn.Module):
     StarGAN).
     """
 
-    def __init__(self, channels: int, convs: int = 2, padding_mode: str = "zeros") -> None:
+    def __init__(self, channels: int, convs: int = 2, padding_mode: Padding = "zeros") -> None:
         super().__init__()
         if convs not in (1, 2):
             raise ValueError("a residual block has one or two convolutions")
