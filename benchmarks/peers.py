@@ -20,6 +20,7 @@ from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,8 @@ MINTERPOLATE = f"minterpolate=fps={RATE * FACTOR}:mi_mode=mci:mc_mode=aobmc:me_m
 class Translator(nn.Module):
     """A frame-by-frame generator as an engine takes a net: what it makes of a frame is that frame's own decoding."""
 
-    family, config, shares_latent, lift_norm = "cyclegan", None, False, "none"
+    family, shares_latent, lift_norm = "cyclegan", False, "none"
+    config = SimpleNamespace(to_json=lambda: {"width": 64, "blocks": 6})
     domains = (Domain("scene"),)
     sizes = SizeFacts(multiple=4, minimum=36, trained=SIZE)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from itertools import pairwise
@@ -20,6 +22,9 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 # As the command line does: threads that spin while they wait starve the encoders' threads on a small machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Compiled models of tests' nets are nothing to keep; child processes share the folder.
+os.environ["VIDTRANS_CACHE"] = tempfile.mkdtemp(prefix="vidtrans-tests-")
+atexit.register(shutil.rmtree, os.environ["VIDTRANS_CACHE"], ignore_errors=True)
 
 AUDIO_RATE_HERTZ = 48000
 
