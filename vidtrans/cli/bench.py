@@ -69,7 +69,7 @@ def command(
         if clip is None:
             clip = Path(folder, "street.mp4")
             render_clip(clip, 1, Fraction(4), Fraction(15, 2), size)
-        bench = Bench(loaded, source, target, size, factor, clip, seconds)
+        bench = Bench(loaded, source, target, size, factor, clip, seconds, int8_unchecked=paper)
         click.echo(machine())
         rows = list(
             bench.rows(wanted, ("keyframe", "frame"), report=lambda text: click.echo(f"left out: {text}", err=True))
