@@ -82,4 +82,3 @@ class TorchEngine(BaseEngine):
         with self._autocast():
             outputs = self._decoder(*inputs)
         return dict(zip(self.domains, (out.float() for out in outputs), strict=True))
-

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from vidtrans.compose import Composer, best_class, colour_scores, label_colours
+from vidtrans.compose import Composer, colour_scores, label_colours
 from vidtrans.nets.contract import Domain
 from vidtrans.palettes import STREET
 from vidtrans.timeline import Instant, Interval
@@ -86,6 +86,17 @@ def test_without_detail_keyframes_stay_exact_and_the_rest_is_the_raw_decoding() 
         assert np.abs(got - want[0].numpy()).max() <= 0.501
 
 
+def test_a_gap_whose_outputs_do_not_begin_with_its_keyframe_carries_the_same_detail() -> None:
+    whole = interval(random_frame(0, 0), random_frame(1, 1))
+    decoded = torch.rand(FACTOR + 1, 3, 14, 22) * 2 - 1
+    wanted = composer().frames(whole, decoded[:-1], decoded[-1])
+    part = Interval(whole.left, whole.right, whole.instants[2:])
+    frames = composer().frames(part, decoded[2:-1], decoded[-1], left_decoded=decoded[0])
+    assert [frame.time for frame in frames] == [Fraction(2, 4), Fraction(3, 4)]
+    for frame, same in zip(frames, wanted[2:], strict=True):
+        assert all((a == b).all() for a, b in zip(frame.planes, same.planes, strict=True))
+
+
 def test_a_translation_takes_nothing_from_the_input() -> None:
     left, right = random_frame(0, 0), random_frame(1, 1)
     decoded = torch.rand(FACTOR, 3, 14, 22) * 2 - 1
@@ -145,11 +156,6 @@ def test_scaling_labels_chooses_by_score_and_keeps_regions() -> None:
     classes = STREET.nearest((big[0].movedim(0, -1) * 255).numpy())
     assert (classes[:, :12] == 0).all()
     assert (classes[:, 12:] == 2).all()
-
-
-def test_the_best_class_is_argmax() -> None:
-    scores = torch.randint(0, 4, (3, 7, 20, 30)).float()  # with many equal ones
-    assert torch.equal(best_class(scores).long(), torch.from_numpy(scores.numpy().argmax(1)))
 
 
 def test_painted_labels_are_snapped_to_the_nearest_colour() -> None:

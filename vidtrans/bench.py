@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -29,9 +29,11 @@ from vidtrans.engines.modules import EncodeLifts, Finish
 from vidtrans.errors import VidtransError
 from vidtrans.nets.contract import Domain, padded_size
 from vidtrans.nets.jwdm import JWDM, JWDMConfig
-from vidtrans.options import UpsampleOptions
-from vidtrans.pipeline import footage_samples, run
-from vidtrans.video.frame import Frame
+
+if TYPE_CHECKING:
+    # The networks alone can be measured where PyAV is missing.
+    from vidtrans.options import UpsampleOptions
+    from vidtrans.video.frame import Frame
 
 # (engine, device, precision), slowest first; the first row is the reference. What a machine lacks is left out aloud.
 ROWS: tuple[tuple[str, str, str], ...] = (
@@ -42,6 +44,7 @@ ROWS: tuple[tuple[str, str, str], ...] = (
     ("openvino", "cpu", "bf16"),
     ("openvino", "cpu", "int8"),
     ("torch", "cuda", "fp32"),
+    ("cuda", "cuda", "fp32"),
     ("cuda", "cuda", "bf16"),
     ("cuda", "cuda", "fp16"),
     ("tensorrt", "cuda", "fp16"),
@@ -86,7 +89,8 @@ class Row:
         sequence_ms: two keyframes and their in-betweens, all of a gap and its right keyframe in both domains: nine
             frames at factor 8, the papers' sequence.
         gflop_pair: counted convolutions and products for that, 1e9 operations, a multiply-add being two.
-        peak_share: gflop_pair / pair_ms as a share of the machine's measured peak in that precision.
+        peak_tflops: the machine's measured peak in that precision, 1e12 operations a second.
+        peak_share: gflop_pair / pair_ms as a share of it.
         fps_null, fps_files: pairs of output frames a second, end to end, written nowhere and to two files.
         peak_mib: peak memory of the end-to-end run (of the GPU where there is one).
         error_db: PSNR of photo domains' in-betweens against the float32 torch engine; labels_kept: share of label
@@ -105,6 +109,7 @@ class Row:
     pair_ms: float | None = None
     sequence_ms: float | None = None
     gflop_pair: float | None = None
+    peak_tflops: float | None = None
     peak_share: float | None = None
     fps_null: float | None = None
     fps_files: float | None = None
@@ -158,8 +163,9 @@ class Bench:
                 row.gflop_pair = work
                 if (device, row.precision) not in peaks:
                     peaks[device, row.precision] = measured_peak(device, row.precision)
+                row.peak_tflops = peaks[device, row.precision]
                 if row.pair_ms:
-                    row.peak_share = work / row.pair_ms / peaks[device, row.precision]
+                    row.peak_share = work / row.pair_ms / row.peak_tflops
                 yield row
 
     def _row(self, name: str, device: str, precision: str, lift: str, net: Any, reference: dict[str, Tensor]) -> Row:
@@ -202,9 +208,11 @@ class Bench:
         one = self._milliseconds(lambda: alone._encode_lifts(x), device)
         # One domain's encoder and lift, and two domains': the difference is a lift.
         row.lift_ms = max(0.0, both - one)
-        row.encode_ms = one - row.lift_ms
+        row.encode_ms = max(0.0, one - row.lift_ms)  # differences of noisy times
 
     def _end_to_end(self, row: Row, net: Any, precision: str) -> None:
+        from vidtrans.options import UpsampleOptions
+
         assert self.clip is not None
         device = row.device
         with TemporaryDirectory() as folder:
@@ -228,6 +236,8 @@ class Bench:
 
     def _pairs_a_second(self, options: UpsampleOptions, net: Any, *, files: bool) -> float:
         """From the first gap that came out to the last, so that opening an engine does not count."""
+        from vidtrans.pipeline import run
+
         marks: list[tuple[float, int]] = []
         run(
             options,
@@ -246,12 +256,16 @@ class Bench:
         )
 
     def _some(self) -> Tensor:
-        return self._frames() if self.clip is None else footage_samples(self.clip)
+        if self.clip is None:
+            return self._frames()
+        from vidtrans.pipeline import footage_samples
+
+        return footage_samples(self.clip)
 
     def _frames(self) -> Tensor:
         """Two keyframes at the working size, (2, H, W, 3) uint8: the clip's first, or smooth noise that moves."""
         if self.clip is not None:
-            return footage_samples(self.clip)[:2]
+            return self._some()[:2]
         width, height = self.size
         noise = torch.randn(1, 3, height // 8 + 2, width // 8 + 3, generator=torch.Generator().manual_seed(0))
         wide = F.interpolate(noise, (height + 16, width + 24), mode="bicubic").mul(50).add(128).clamp(0, 255)
@@ -380,8 +394,9 @@ COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("finish_ms", "finish ms", ".2f"),
     ("in_between_ms", "in-between ms", ".2f"),
     ("pair_ms", "pair ms", ".2f"),
-    ("sequence_ms", "sequence ms", ".0f"),
+    ("sequence_ms", "sequence ms", ".1f"),
     ("gflop_pair", "GFLOP a pair", ".1f"),
+    ("peak_tflops", "peak TFLOP/s", ".1f"),
     ("peak_share", "of peak", ".0%"),
     ("fps_null", "pairs/s", ".1f"),
     ("fps_files", "with files", ".1f"),

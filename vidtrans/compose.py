@@ -1,22 +1,25 @@
 """From what the network decoded to what the encoders get: resize, carried detail, labels, rounding.
 
 Everything before the one rounding at the end is float and linear, in the planes of the output, so a keyframe's own
-planes come back bit for bit and a still picture cannot pulse.
+planes come back bit for bit and a still picture cannot pulse. All of it happens on the device that decoded; only whole
+code values come down.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from vidtrans.errors import DeviceError
 from vidtrans.latents import Fields, blend
 from vidtrans.nets.contract import Domain
 from vidtrans.palettes import Palette
+from vidtrans.planes import best_class, moved, resized
 from vidtrans.timeline import Interval
 from vidtrans.video.colour import planes_to_rgb, rgb_to_planes, round_planes
 from vidtrans.video.frame import Colour, Frame, PixelFormat
@@ -25,7 +28,7 @@ Planes = tuple[Tensor, ...]
 
 
 class Composer:
-    """Makes one output's frames, interval by interval.
+    """Makes one output's frames, interval by interval; used by one thread at a time.
 
     Args:
         domain: what is written.
@@ -54,9 +57,16 @@ class Composer:
         self._colour = colour
         self._is_source = is_source
         self._carry_detail = carry_detail and is_source and not domain.is_label
+        self._stream: torch.cuda.Stream | None = None
 
     def frames(
-        self, interval: Interval, decoded: Tensor, right_decoded: Tensor | None, motion: Fields | None = None
+        self,
+        interval: Interval,
+        decoded: Tensor,
+        right_decoded: Tensor | None,
+        motion: Fields | None = None,
+        *,
+        left_decoded: Tensor | None = None,
     ) -> list[Frame]:
         """All output frames of an interval.
 
@@ -65,25 +75,62 @@ class Composer:
             decoded: (n, C, h, w), one for each instant's t, as an engine gives them.
             right_decoded: (C, h, w), the right keyframe's own decoding; None where the interval is held.
             motion: fields of the instants; None: detail stays where it is, as the blend in place does.
+            left_decoded: (C, h, w), the left keyframe's own decoding; None: the first instant is that keyframe.
+
+        Raises:
+            DeviceError: the device has too little memory.
         """
-        planes = self._planes(decoded)
-        if self._is_source:
-            own = self._keyframe(interval.left)
+        device = decoded.device
+        with self._beside_other_work(device):
+            planes = self._planes(decoded)
+            own = self._keyframe(interval.left, device) if self._is_source else ()
             if self._carry_detail and interval.right is not None and right_decoded is not None:
+                # At t = 0 the residual must be that of these very numbers, so that the keyframe comes back exactly.
+                if left_decoded is None or interval.instants[0].t == 0:
+                    left = tuple(plane[:1] for plane in planes)
+                else:
+                    left = self._planes(left_decoded.unsqueeze(0))
                 residuals = (
-                    _minus(own, tuple(plane[:1] for plane in planes)),
-                    _minus(self._keyframe(interval.right), self._planes(right_decoded.unsqueeze(0))),
+                    _minus(own, left),
+                    _minus(self._keyframe(interval.right, device), self._planes(right_decoded.unsqueeze(0))),
                 )
-                detail = _between(*residuals, [instant.t for instant in interval.instants], motion)
+                parts = () if motion is None else (motion.to_left, motion.to_right, motion.right_share)
+                fields = Fields(*(_on(device, part) for part in parts)) if parts else None
+                detail = _between(*residuals, [instant.t for instant in interval.instants], fields)
                 planes = tuple(plane + part for plane, part in zip(planes, detail, strict=True))
-        finished = round_planes(planes, self._pix_fmt)
+            # A keyframe passes through as it was read, or converted once where it does not fit.
+            converted = () if self._fits(interval.left) else round_planes(own, self._pix_fmt)
+            arrays = _as_arrays((*round_planes(planes, self._pix_fmt), *converted))
+        made, kept = arrays[: len(planes)], tuple(plane[0] for plane in arrays[len(planes) :])
         frames = []
         for row, instant in enumerate(interval.instants):
-            arrays = tuple(plane[row].cpu().numpy() for plane in finished)
+            finished = tuple(plane[row] for plane in made)
             if self._is_source and instant.t == 0:
-                arrays = self._keyframe_planes(interval.left)
-            frames.append(Frame(arrays, instant.time, instant.duration, self._pix_fmt, self._colour))
+                finished = interval.left.planes if self._fits(interval.left) else kept
+            frames.append(Frame(finished, instant.time, instant.duration, self._pix_fmt, self._colour))
         return frames
+
+    @contextmanager
+    def _beside_other_work(self, device: torch.device) -> Iterator[None]:
+        """On a GPU, in a stream of this composer's own, after all that has been asked of the GPU so far.
+
+        What is asked of it later, such as the next batch, is not waited for. Nothing of the block may still be running
+        at its end: memory that other streams gave is theirs again then.
+        """
+        if device.type != "cuda":
+            yield
+            return
+        if self._stream is None:
+            self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._stream.wait_stream(torch.cuda.current_stream(device))
+        try:
+            with torch.cuda.stream(self._stream):
+                yield
+        except torch.OutOfMemoryError as error:
+            raise DeviceError(
+                f"{device} has too little free memory to compose frames of {self._size[0]}x{self._size[1]}; "
+                "end other programs that use it, or try --device cpu"
+            ) from error
 
     def _planes(self, decoded: Tensor) -> Planes:
         """What the engine gave -> float planes of the output's size, unrounded."""
@@ -98,27 +145,14 @@ class Composer:
     def _fits(self, frame: Frame) -> bool:
         return frame.pix_fmt == self._pix_fmt and (frame.width, frame.height) == self._size
 
-    def _keyframe(self, frame: Frame) -> Planes:
+    def _keyframe(self, frame: Frame, device: torch.device) -> Planes:
         """A keyframe as float planes of the output: its own where they fit, else one conversion."""
-        planes = [torch.from_numpy(plane).unsqueeze(0) for plane in frame.planes]
+        planes = [_on(device, torch.from_numpy(plane)).unsqueeze(0) for plane in frame.planes]
         if self._fits(frame):
             return tuple(plane.to(torch.float32) for plane in planes)
         width, height = self._size
         rgb = planes_to_rgb(planes, frame.pix_fmt, frame.colour)
         return rgb_to_planes(resized(rgb, height, width), self._pix_fmt, self._colour)
-
-    def _keyframe_planes(self, frame: Frame) -> tuple[np.ndarray, ...]:
-        if self._fits(frame):
-            return frame.planes
-        return tuple(plane[0].numpy() for plane in round_planes(self._keyframe(frame), self._pix_fmt))
-
-
-def resized(x: Tensor, height: int, width: int) -> Tensor:
-    """(n, C, h, w) floats to (n, C, height, width); the same tensor where nothing changes."""
-    if x.shape[-2:] == (height, width):
-        return x
-    shrinks = height < x.shape[-2] or width < x.shape[-1]
-    return F.interpolate(x.float(), (height, width), mode="bilinear", align_corners=False, antialias=shrinks)
 
 
 def label_colours(scores: Tensor, palette: Palette, height: int, width: int) -> Tensor:
@@ -126,19 +160,9 @@ def label_colours(scores: Tensor, palette: Palette, height: int, width: int) -> 
 
     The scores are scaled and then the best class is chosen, so no colour is ever mixed.
     """
-    best = best_class(resized(scores, height, width))
+    best = best_class(scores, height, width)
     table = torch.from_numpy(palette.array.T.copy()).to(scores.device, torch.float32) / 255.0
     return table.index_select(1, best.flatten()).view(3, *best.shape).movedim(0, 1)
-
-
-def best_class(scores: Tensor) -> Tensor:
-    """(n, K, h, w) -> (n, h, w) int32: the class of the highest score; argmax is slow across planes on a CPU."""
-    best_score = scores[:, 0].clone()
-    best = torch.zeros(best_score.shape, dtype=torch.int32, device=scores.device)
-    for number in range(1, scores.shape[1]):
-        best.masked_fill_(scores[:, number] > best_score, number)
-        torch.maximum(best_score, scores[:, number], out=best_score)
-    return best
 
 
 def colour_scores(rgb: Tensor, palette: Palette) -> Tensor:
@@ -148,7 +172,7 @@ def colour_scores(rgb: Tensor, palette: Palette) -> Tensor:
 
 
 def _minus(first: Planes, second: Planes) -> Planes:
-    return tuple(a.to(b.device) - b for a, b in zip(first, second, strict=True))
+    return tuple(a - b for a, b in zip(first, second, strict=True))
 
 
 def _between(left: Planes, right: Planes, times: Sequence[Fraction], motion: Fields | None) -> Planes:
@@ -162,6 +186,26 @@ def _between(left: Planes, right: Planes, times: Sequence[Fraction], motion: Fie
         if not left[group]:
             continue
         both = torch.cat(left[group]), torch.cat(right[group])
-        moved = blend(*both, times) if motion is None else motion.on(*both[0].shape[-2:]).blend(*both)
-        made.extend(moved.unbind(1))
+        planes = blend(*both, times) if motion is None else moved(*both, motion)
+        made.extend(planes.unbind(1))
     return tuple(made)
+
+
+def _on(device: torch.device, x: Tensor) -> Tensor:
+    """x on the device; to a GPU by way of pinned memory, without waiting for it."""
+    if device.type != "cuda" or x.is_cuda:
+        return x.to(device)
+    return x.pin_memory().to(device, non_blocking=True)
+
+
+def _as_arrays(planes: Planes) -> list[np.ndarray]:
+    """The planes in this machine's memory; from a GPU by way of pinned memory, with one wait for all of them."""
+    if not planes[0].is_cuda:
+        return [plane.cpu().numpy() for plane in planes]
+    host = [torch.empty(plane.shape, dtype=plane.dtype, pin_memory=True) for plane in planes]
+    for ours, theirs in zip(host, planes, strict=True):
+        ours.copy_(theirs, non_blocking=True)
+    done = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+    done.record()
+    done.synchronize()
+    return [plane.numpy() for plane in host]

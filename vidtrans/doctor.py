@@ -61,7 +61,8 @@ def _devices() -> Iterator[str]:
     yield f"cpu: {os.cpu_count()} cores, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
     for number in range(torch.cuda.device_count()):
         facts = torch.cuda.get_device_properties(number)
-        yield f"cuda:{number}: {facts.name}, {facts.total_memory / 2**30:.0f} GiB, capability {facts.major}.{facts.minor}"
+        memory, capability = f"{facts.total_memory / 2**30:.0f} GiB", f"{facts.major}.{facts.minor}"
+        yield f"cuda:{number}: {facts.name}, {memory}, compute capability {capability}"
     if not torch.cuda.is_available():
         yield "no CUDA device"
 

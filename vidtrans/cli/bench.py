@@ -23,10 +23,13 @@ from vidtrans.cli.parameters import SIZE
 @click.option("-m", "--factor", type=click.IntRange(min=1), default=8, show_default=True)
 @click.option("--size", type=SIZE, help="Size at which the network works.  [default: the size it was trained at]")
 @click.option("--engine", "engines", multiple=True, help="Measure this engine only; may be repeated.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Measure on this device only.")
 @click.option("--precision", "precisions", multiple=True, help="Measure this precision only; may be repeated.")
 @click.option("--seconds", type=click.FloatRange(min=0.0), default=2.0, show_default=True, help="For each figure.")
 @click.option(
-    "--paper", is_flag=True, help="The papers' nine-frame sequence: full-width JWDM at 128x128, in two domains."
+    "--paper",
+    is_flag=True,
+    help="The papers' nine-frame sequence: full-width JWDM in two domains, at 128x128 unless --size says otherwise.",
 )
 @click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Also write it here.")
 def command(
@@ -37,6 +40,7 @@ def command(
     factor: int,
     size: tuple[int, int] | None,
     engines: tuple[str, ...],
+    device: str | None,
     precisions: tuple[str, ...],
     seconds: float,
     paper: bool,
@@ -48,6 +52,7 @@ def command(
     finishing an in-between, of a whole pair of output frames; pairs of frames a second end to end; peak memory; counted
     operations as a share of the machine's measured peak; PSNR against the float32 torch engine.
     """
+    import importlib.util
     import json
     from fractions import Fraction
     from tempfile import TemporaryDirectory
@@ -55,18 +60,32 @@ def command(
     from vidtrans.bench import ROWS, Bench, machine, paper_model, table
     from vidtrans.checkpoint import load_model
     from vidtrans.errors import UsageError
-    from vidtrans.train.clip import render_clip
 
+    can_read = importlib.util.find_spec("av") is not None
+    if clip is not None and not can_read:
+        raise UsageError(
+            "PyAV is not installed, without which no video can be read: pip install av, or leave --input out"
+        )
     loaded = paper_model() if paper else load_model(model)
     names = [domain.name for domain in loaded.net.domains]
     target = to or next(name for name in reversed(names) if name != from_)
     source = from_ or next(name for name in names if name != target)
-    wanted = [row for row in ROWS if (not engines or row[0] in engines) and (not precisions or row[2] in precisions)]
+    wanted = [
+        row
+        for row in ROWS
+        if (not engines or row[0] in engines)
+        and (device is None or row[1] == device)
+        and (not precisions or row[2] in precisions)
+    ]
     if not wanted:
-        raise UsageError("nothing to measure: no engine has all that --engine and --precision ask for")
+        raise UsageError("nothing to measure: no engine has all that --engine, --device and --precision ask for")
     with TemporaryDirectory() as folder:
-        size = (128, 128) if paper else size or loaded.net.sizes.trained
-        if clip is None:
+        size = size or ((128, 128) if paper else loaded.net.sizes.trained)
+        if not can_read:
+            click.echo("left out: all figures end to end, because PyAV is not installed", err=True)
+        elif clip is None:
+            from vidtrans.train.clip import render_clip
+
             clip = Path(folder, "street.mp4")
             render_clip(clip, 1, Fraction(4), Fraction(15, 2), size)
         bench = Bench(loaded, source, target, size, factor, clip, seconds, int8_unchecked=paper)
