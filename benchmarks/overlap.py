@@ -50,7 +50,7 @@ def alone(options: UpsampleOptions) -> dict[str, tuple[float, float]]:
     with ExitStack() as stack:
         reader = stack.enter_context(VideoReader(options.input))
         pix_fmt = choose_pix_fmt(options.encoder, reader.info.pix_fmt)
-        writers = [stack.enter_context(writer) for writer in open_writers(reader.info, pix_fmt, options)]
+        writers = list(open_writers(reader.info, pix_fmt, options))
         engine, _ = started_engine(model, source, reader.info, options, print)
         composers = composers_of(model, engine, reader.info, pix_fmt, options)
         network = Network(engine)
@@ -75,9 +75,9 @@ def alone(options: UpsampleOptions) -> dict[str, tuple[float, float]]:
         for name, writer, rows in zip(("write source", "write translation"), writers, frames, strict=True):
 
             def write(writer: Any = writer, rows: list[Any] = rows) -> None:
-                for frame in rows:
-                    writer.write(frame)
-                writer.close()
+                with writer:
+                    for frame in rows:
+                        writer.write(frame)
 
             watch(name, write)
     return watch.rows

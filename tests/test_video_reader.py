@@ -187,7 +187,7 @@ class Replay:
             picture = av.VideoFrame(width, height, "yuv420p")
             picture.pts = pts
             pictures.append(picture)
-        reader._decoded = iter(pictures)
+        reader._pictures = reader._timed(pictures)
 
 
 def test_stray_time_stamps_are_left_out_and_counted(make_clip: Callable[..., Path], tmp_path: Path) -> None:
@@ -240,6 +240,61 @@ def test_cut_by_an_edit_list_is_not_cut_off(
     frames = read(tmp_path / "trimmed.mp4")
     assert 20 <= len(frames) <= 30
     assert_tiled(frames)
+
+
+OPEN_GOPS = {"g": "12", "bf": "3", "preset": "medium", "x264-params": "open-gop=1:scenecut=0"}
+REFRESHED = {"preset": "medium", "x264-params": "intra-refresh=1:keyint=20"}
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "options", "remuxed"),
+    [
+        ("open.mp4", "libx264", OPEN_GOPS, None),
+        ("open.ts", "libx264", OPEN_GOPS, ".ts"),
+        ("refreshed.mp4", "libx264", REFRESHED, None),
+        ("untimed.h264", "libx264", {"g": "12"}, ".h264"),
+        ("edited.mp4", "libx264", {"g": "12"}, "cut"),
+        ("clip.mkv", "mpeg2video", {"g": "12", "bf": "2"}, None),
+        ("clip.avi", "mpeg4", {"g": "12", "bf": "2"}, None),
+    ],
+)
+def test_an_excerpt_is_exactly_that_part_of_the_whole(
+    name: str,
+    codec: str,
+    options: dict[str, str],
+    remuxed: str | None,
+    make_clip: Callable[..., Path],
+    ffmpeg: Callable[..., bytes],
+    tmp_path: Path,
+) -> None:
+    path = make_clip(tmp_path / ("in.mp4" if remuxed else name), frames=60, rate=25, codec=codec, options=options)
+    if remuxed:
+        cut = ("-ss", "0.7") if remuxed == "cut" else ()
+        ffmpeg(*cut, "-i", path, "-c", "copy", tmp_path / name)
+        path = tmp_path / name
+    whole = [(frame.time, frame.duration, plane_md5(frame)) for frame in read(path)]
+    origin = whole[0][0]
+    for index in range(1, len(whole), 7):
+        for early in (Fraction(0), Fraction(1, 1000)):
+            start, end = whole[index][0] - origin - early, whole[min(index + 3, len(whole) - 1)][0] - origin + early
+            with VideoReader(path, start, end) as reader:
+                frames = list(reader)
+                shift = reader.info.excerpt.shift
+                assert frames[0].time == reader.info.start_time == origin
+            got = [(frame.time + shift, frame.duration, plane_md5(frame)) for frame in frames]
+            assert got == [frame for frame in whole[index:] if frame[0] - origin < end]
+
+
+def test_an_excerpt_says_how_long_it_is(make_clip: Callable[..., Path], tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", frames=50, rate=25, options={"g": "10"})
+    with VideoReader(clip, Fraction(1, 2), Fraction(3, 2)) as reader:
+        assert (reader.info.frame_count, len(list(reader))) == (25, 25)  # at 13/25 s ... 37/25 s
+        assert reader.info.duration == 1
+    with VideoReader(clip, Fraction(45, 25)) as reader:
+        assert len(list(reader)) == 5
+        assert reader.frames_read <= 10 + 4  # not from the front
+    with VideoReader(clip, end=Fraction(100)) as reader:
+        assert (reader.info.frame_count, reader.info.duration, len(list(reader))) == (50, 2, 50)
 
 
 def test_closing_early_and_twice(make_clip: Callable[..., Path], tmp_path: Path) -> None:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from fractions import Fraction
+from numbers import Rational
 from pathlib import Path
+from typing import get_args
 
 from vidtrans.errors import UsageError
+from vidtrans.timeline import Sampling, Tail
 from vidtrans.video.encoder import EncoderOptions
 
 DEFAULT_MODEL = "street"
+DEFAULT_FACTOR = 8
 DETAILS = ("keyframes", "none")
 MOTIONS = ("flow", "none")
+TAILS: tuple[Tail, ...] = get_args(Tail)
 PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
 
 
@@ -22,8 +28,16 @@ class UpsampleOptions:
         input: the video to read.
         to: the target domain.
         from_: the input's domain; None: the model's other one, where it has two.
-        factor: output frames per input frame, a whole number >= 1; 1 translates only.
-        output, output_to: the two files to write; None: IN.xFACTOR.EXT and IN.xFACTOR.DOMAIN.EXT beside the input.
+        factor: output frames per input frame, >= 1; 1 translates only. None: 8, or none where fps is given. This and
+            the numbers below become exact fractions; a float stands for the decimal that it prints as.
+        fps: output frames per second instead of a factor; the duration stays.
+        slowmo: play the factor's frames at the input's rate: the duration is multiplied, audio is left out.
+        start, end: seconds after the input's first frame; what begins in [start, end) is used, of all streams. None:
+            from the front, to the end.
+        tail: "hold" shows the last frame for as long as the input does; "drop" ends with the last output frame that
+            does not lie after it.
+        output, output_to: the two files to write; None: IN.x8.EXT and IN.x8.DOMAIN.EXT beside the input, for a factor
+            of 5/2 IN.x5-2.EXT, for 60 frames per second IN.60fps.EXT, for slow motion IN.x8.slowmo.EXT.
         overwrite: whether files of those names may be replaced.
         model: a bundled name, a model file or a run folder.
         engine: a name in engines.ENGINES, or "auto"; device: "cpu", "cuda", "cuda:1" ... or "auto".
@@ -40,7 +54,12 @@ class UpsampleOptions:
     input: Path
     to: str
     from_: str | None = None
-    factor: int = 8
+    factor: Fraction | float | None = None
+    fps: Fraction | float | None = None
+    slowmo: bool = False
+    start: Fraction | float | None = None
+    end: Fraction | float | None = None
+    tail: Tail = "hold"
     output: Path | None = None
     output_to: Path | None = None
     overwrite: bool = False
@@ -54,11 +73,27 @@ class UpsampleOptions:
     encoder: EncoderOptions = field(default_factory=EncoderOptions)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.factor, int) or self.factor < 1:
-            raise UsageError(f"--factor must be a whole number of at least 1, not {self.factor}")
+        if self.fps is None and self.factor is None:
+            object.__setattr__(self, "factor", DEFAULT_FACTOR)
+        for name in ("factor", "fps", "start", "end"):
+            object.__setattr__(self, name, _exact(name, getattr(self, name)))
+        if self.fps is not None and self.factor is not None:
+            raise UsageError("--fps and --factor exclude each other; give one of them")
+        if self.fps is not None and self.slowmo:
+            raise UsageError("--slowmo slows a --factor down and does not go with --fps; leave one of them out")
+        if self.factor is not None and self.factor < 1:
+            raise UsageError(f"--factor must be at least 1, such as 8 or 5/2, not {self.factor}")
+        if self.fps is not None and self.fps <= 0:
+            raise UsageError(f"--fps must be above 0, such as 60 or 60000/1001, not {self.fps}")
+        start, end = self.span
+        if start < 0:
+            raise UsageError(f"--start must be 0 or more seconds, not {float(start):g}")
+        if end is not None and end <= start:
+            raise UsageError(f"--end must come after --start, but {float(end):g} s <= {float(start):g} s")
         if self.size is not None and min(self.size) < 1:
             raise UsageError(f"--size must be at least 1x1, not {self.size[0]}x{self.size[1]}")
         for name, value, known in (
+            ("tail", self.tail, TAILS),
             ("detail", self.detail, DETAILS),
             ("motion", self.motion, MOTIONS),
             ("precision", self.precision, PRECISIONS),
@@ -70,12 +105,37 @@ class UpsampleOptions:
             raise UsageError(f"both outputs would be {first}; give --out-to another name")
 
     @property
+    def sampling(self) -> Sampling:
+        """Where the output frames lie."""
+        if self.fps is not None:
+            return Sampling(rate=Fraction(self.fps), tail=self.tail)
+        return Sampling(Fraction(self.factor or DEFAULT_FACTOR), slowmo=self.slowmo, tail=self.tail)
+
+    @property
+    def span(self) -> tuple[Fraction, Fraction | None]:
+        """start, from 0 on, and end."""
+        return Fraction(self.start or 0), None if self.end is None else Fraction(self.end)
+
+    @property
     def output_paths(self) -> tuple[Path, Path]:
         """Where the up-converted input and its translation go."""
         # A container that cannot be written is replaced; MP4 plays everywhere.
         suffix = self.input.suffix if self.input.suffix.lower() in (".mp4", ".mkv", ".mov") else ".mp4"
-        stem = f"{self.input.stem}.x{self.factor}"
+        # A slash cannot be in a name.
+        rate = f"x{self.factor}" if self.factor is not None else f"{self.fps}fps"
+        stem = f"{self.input.stem}.{rate.replace('/', '-')}{'.slowmo' if self.slowmo else ''}"
         return (
             self.output or self.input.with_name(f"{stem}{suffix}"),
             self.output_to or self.input.with_name(f"{stem}.{self.to}{suffix}"),
         )
+
+
+def _exact(name: str, value: object) -> Fraction | None:
+    if value is None:
+        return None
+    if isinstance(value, Rational):
+        return Fraction(value)
+    try:
+        return Fraction(str(float(value)))  # type: ignore[arg-type]  # what is no number is refused
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"--{name} must be a number, not {value!r}") from error

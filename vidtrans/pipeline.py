@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, fields
 from fractions import Fraction
@@ -73,10 +73,11 @@ class Moving:
 
 @dataclass(frozen=True)
 class Decoded:
-    """An interval and what the engine made of it: per domain (n, C, h, w), and the right keyframe's own decoding."""
+    """An interval and what the engine made of it: per domain (n, C, h, w), and the keyframes' own decodings."""
 
     interval: Interval
     outputs: dict[str, Tensor]
+    left: dict[str, Tensor]
     right: dict[str, Tensor] | None
     motion: Fields | None
 
@@ -94,9 +95,9 @@ def upsample(input: str | Path, to: str, **options: Any) -> Summary:
 
     Args:
         input: the video to read; to: the target domain.
-        options: the other fields of options.UpsampleOptions (factor, from_, output, output_to, overwrite, model,
-            engine, device, precision, size, motion, detail) and of video.encoder.EncoderOptions (codec, crf, preset,
-            pix_fmt, threads).
+        options: the other fields of options.UpsampleOptions (factor, fps, slowmo, start, end, tail, from_, output,
+            output_to, overwrite, model, engine, device, precision, size, motion, detail) and of
+            video.encoder.EncoderOptions (codec, crf, preset, pix_fmt, threads).
 
     Raises:
         VidtransError: one of its kinds, see errors.py; no output is left under its final name.
@@ -132,7 +133,7 @@ def run(
     source = source_domain(model, options)
     clock = StageClock()
     with ExitStack() as stack:
-        reader = stack.enter_context(VideoReader(options.input))
+        reader = stack.enter_context(VideoReader(options.input, *options.span))
         pix_fmt = choose_pix_fmt(options.encoder, reader.info.pix_fmt)
         files = writers if writers is not None else open_writers(reader.info, pix_fmt, options)
         outputs = [stack.enter_context(file) for file in files]
@@ -141,10 +142,13 @@ def run(
         announce(f"engine {engine.name} on {engine.device}, {engine.precision} ({reason})")
         for text in _announcements(model, reader, engine, outputs):
             announce(text)
-        expected = reader.info.frame_count and reader.info.frame_count * options.factor
+        frames, seconds = reader.info.frame_count, reader.info.duration
+        expected = (
+            None if frames is None else options.sampling.count(frames, seconds or frames / reader.info.average_rate)
+        )
 
         streaming = time.monotonic()
-        intervals = timed("read", pair(reader, options.factor), clock)
+        intervals = timed("read", pair(counted(reader, summary), options.sampling, reader.info.stamp_error), clock)
         read = stack.enter_context(Ahead("read", intervals, _interval_bytes))
         tracker = Tracker(moving=options.motion == "flow")
         moving = stack.enter_context(Ahead("motion", mapped("motion", tracker, read, clock), _moving_bytes))
@@ -157,14 +161,20 @@ def run(
         for item in decoded:
             for sink in sinks:
                 sink.put(item)
-            summary.frames_in += 1
             summary.frames_out += len(item.interval.instants)
             progress(summary.frames_out, expected)
         summary.cuts, summary.repeats, summary.lost = tracker.cuts, tracker.repeats, tracker.lost
     summary.seconds, summary.streaming_seconds = time.monotonic() - started, time.monotonic() - streaming
     summary.busy_seconds, summary.bottleneck = clock.busy_seconds, clock.bottleneck
-    summary.notes = [*reader.notes, *(note for writer in outputs for note in writer.notes)]
+    summary.notes = list(dict.fromkeys([*reader.notes, *(note for writer in outputs for note in writer.notes)]))
     return summary
+
+
+def counted(frames: Iterable[Frame], summary: Summary) -> Iterator[Frame]:
+    """The same frames, counted as read."""
+    for frame in frames:
+        summary.frames_in += 1
+        yield frame
 
 
 class Tracker:
@@ -179,12 +189,14 @@ class Tracker:
 
     def __init__(self, *, moving: bool) -> None:
         self._moving = moving
-        self._next: np.ndarray | None = None
+        self._next: tuple[Frame | None, np.ndarray | None] = (None, None)
         self.cuts = self.repeats = self.lost = 0
 
     def __call__(self, interval: Interval) -> Moving:
-        left = to_uint8_rgb(interval.left) if self._next is None else self._next
-        self._next = right = None if interval.right is None else to_uint8_rgb(interval.right)
+        keyframe, known = self._next
+        left = known if known is not None and keyframe is interval.left else to_uint8_rgb(interval.left)
+        right = None if interval.right is None else to_uint8_rgb(interval.right)
+        self._next = interval.right, right
         if right is None or interval.is_held or not self._moving:
             return Moving(interval, left, right, None)
         if np.array_equal(left, right):
@@ -201,32 +213,43 @@ class Tracker:
 
 
 class Network:
-    """The stages encode and between: every keyframe goes through the encoder once and serves both of its gaps."""
+    """The stages encode and between: a keyframe goes through the encoder once and serves both of its gaps.
+
+    One that no output leans on, as where the rate goes down, is not encoded at all.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._next: Features | None = None
+        self._known: dict[Frame, Features] = {}
 
     def __call__(self, items: Sequence[Moving]) -> list[Decoded]:
-        """Consecutive intervals of one video, in one batch."""
-        keyframes = [] if self._next is not None else [items[0].left]
-        keyframes += [item.right for item in items if item.right is not None]
-        known = [] if self._next is None else [self._next]
-        features = [*known, *(self._engine.encode(torch.from_numpy(np.stack(keyframes))) if keyframes else ())]
-        self._next = features[-1]
-        gaps = []
-        for row, item in enumerate(items):
-            left, times = features[row], tuple(instant.t for instant in item.interval.instants)
-            still = item.right is None or item.interval.is_held
-            gaps.append(Gap(left, left, (Fraction(0),)) if still else Gap(left, features[row + 1], times, item.motion))
+        """Intervals of one video in its order, in one batch."""
+        needed: dict[Frame, np.ndarray] = {}
+        for item in items:
+            needed[item.interval.left] = item.left
+            if item.interval.right is not None and item.right is not None and not item.interval.is_held:
+                needed[item.interval.right] = item.right
+        new = {frame: rgb for frame, rgb in needed.items() if frame not in self._known}
+        if new:
+            encoded = self._engine.encode(torch.from_numpy(np.stack(list(new.values()))))
+            self._known.update(zip(new, encoded, strict=True))
+        gaps, rights = [], []
+        for item in items:
+            interval, left = item.interval, self._known[item.interval.left]
+            right = None if interval.right is None or interval.is_held else self._known[interval.right]
+            times = tuple(instant.t for instant in interval.instants)
+            gaps.append(Gap(left, left, (Fraction(0),)) if right is None else Gap(left, right, times, item.motion))
+            rights.append(right)
         decoded = []
-        for row, (item, outputs) in enumerate(zip(items, self._engine.between(gaps), strict=True)):
-            if item.right is None or item.interval.is_held:
+        for item, gap, right, outputs in zip(items, gaps, rights, self._engine.between(gaps), strict=True):
+            if right is None:
                 count = len(item.interval.instants)
-                rows = {name: out.expand(count, -1, -1, -1) for name, out in outputs.items()}
-                decoded.append(Decoded(item.interval, rows, None, None))
-            else:
-                decoded.append(Decoded(item.interval, outputs, features[row + 1].decoded, item.motion))
+                outputs = {name: out.expand(count, -1, -1, -1) for name, out in outputs.items()}
+            decoded.append(
+                Decoded(item.interval, outputs, gap.left.decoded, None if right is None else right.decoded, gap.motion)
+            )
+        last = items[-1].interval.right
+        self._known = {last: self._known[last]} if last is not None and last in self._known else {}
         return decoded
 
 
@@ -237,10 +260,11 @@ class Finisher:
         self._domain, self._composer, self._output, self._clock = domain, composer, output, clock
 
     def __call__(self, item: Decoded) -> None:
-        right = None if item.right is None else item.right[self._domain]
-        with self._clock.working(f"compose {self._domain}"):
-            frames = self._composer.frames(item.interval, item.outputs[self._domain], right, item.motion)
-        with self._clock.working(f"write {self._domain}"):
+        name = self._domain
+        left, right = item.left[name], None if item.right is None else item.right[name]
+        with self._clock.working(f"compose {name}"):
+            frames = self._composer.frames(item.interval, item.outputs[name], right, item.motion, left_decoded=left)
+        with self._clock.working(f"write {name}"):
             for frame in frames:
                 self._output.write(frame)
 
@@ -291,21 +315,35 @@ def footage_samples(path: Path) -> Tensor:
 
 
 def open_writers(info: VideoInfo, pix_fmt: PixelFormat, options: UpsampleOptions) -> Iterator[VideoWriter]:
+    sampling = options.sampling
+    steps = sampling.steps(info.time_base)
+    time_base = exact_time_base(*steps)
+    exact = all((step / time_base).denominator == 1 for step in steps)
     for path in options.output_paths:
-        yield VideoWriter(
+        writer = VideoWriter(
             path,
             width=info.width,
             height=info.height,
-            rate=info.average_rate * options.factor,
-            time_base=exact_time_base(info.time_base / options.factor),
+            rate=sampling.output_rate(info.average_rate),
+            time_base=time_base,
             pix_fmt=pix_fmt,
             colour=_output_colour(info, pix_fmt),
             encoder=options.encoder,
             carry_from=options.input,
+            carry_audio=not options.slowmo,
+            excerpt=info.excerpt,
             overwrite=options.overwrite,
             sample_aspect_ratio=info.sample_aspect_ratio,
             display_matrix=info.display_matrix,
         )
+        if any((step / writer.time_base).denominator > 1 for step in steps):
+            hint = "; .mp4, .mov and .nut are exact" if exact else ""
+            writer.notes.append(
+                f"{path.suffix} counts time in steps of {writer.time_base} s: each time stamp is rounded once{hint}"
+            )
+        if options.slowmo and info.audio_codecs:
+            writer.notes.append("audio is left out: --slowmo changes how long the pictures take")
+        yield writer
 
 
 def _output_colour(info: VideoInfo, pix_fmt: PixelFormat) -> Colour:
@@ -333,7 +371,7 @@ def _announcements(model: Model, reader: VideoReader, engine: Engine, outputs: S
     lines = [*engine.notes, *reader.notes, *(note for writer in outputs for note in writer.notes)]
     if model.bundled:
         lines.insert(0, f"model trained on {model.bundled}; other footage needs vidtrans train")
-    return lines
+    return list(dict.fromkeys(lines))
 
 
 def _interval_bytes(interval: Interval) -> int:

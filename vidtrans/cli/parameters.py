@@ -1,4 +1,4 @@
-"""Kinds of values that several commands take: a size, and a positive exact fraction."""
+"""Kinds of values that several commands take: a size, a positive exact fraction, and a time."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import click
 
 # Fraction() itself also takes "1e999999999", which it would spend hours to write out.
 _NUMBER = re.compile(r"[0-9]{1,18}(\.[0-9]{0,18})?|\.[0-9]{1,18}|[0-9]{1,18}/[1-9][0-9]{0,17}")
+_TIME = re.compile(r"(?:(?:([0-9]{1,6}):)?([0-9]{1,6}):)?([0-9]{1,18}(?:\.[0-9]{0,18})?|\.[0-9]{1,18})")
 _WIDTH_HEIGHT = re.compile(r"([0-9]{1,6})[xX]([0-9]{1,6})")
 
 
@@ -46,5 +47,23 @@ class FractionType(click.ParamType):  # type: ignore[type-arg]
         return number
 
 
+class TimeType(click.ParamType):  # type: ignore[type-arg]
+    """Seconds, 0 or more, kept exact: "90", "90.5", "1:30.5" or "00:01:30.5"."""
+
+    name = "time"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        return "TIME"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Fraction:
+        match = _TIME.fullmatch(str(value).strip())
+        hours, minutes, seconds = match.groups("") if match else ("", "", "")
+        # As on a clock: each counts up to 59 where something larger stands before it.
+        if match is None or (hours and int(minutes) > 59) or (minutes and Fraction(seconds) >= 60):
+            self.fail(f"{value!r} is not a time; give seconds or [HH:]MM:SS, such as 90.5 or 1:30.5.", param, ctx)
+        return int(hours or 0) * 3600 + int(minutes or 0) * 60 + Fraction(seconds)
+
+
 SIZE = SizeType()
 FRACTION = FractionType()
+TIME = TimeType()

@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from vidtrans.cli.parameters import SIZE
-from vidtrans.options import DETAILS, MOTIONS, PRECISIONS, UpsampleOptions
+from vidtrans.cli.parameters import FRACTION, SIZE, TIME
+from vidtrans.options import DEFAULT_FACTOR, DETAILS, MOTIONS, PRECISIONS, TAILS, UpsampleOptions
 from vidtrans.video.encoder import EncoderOptions
 
 DEFAULTS = {f.name: f.default for f in (*fields(UpsampleOptions), *fields(EncoderOptions))}
@@ -23,22 +23,39 @@ DEFAULTS = {f.name: f.default for f in (*fields(UpsampleOptions), *fields(Encode
 @click.option(
     "-m",
     "--factor",
-    type=click.IntRange(min=1),
-    default=DEFAULTS["factor"],
+    type=FRACTION,
+    help=f"Output frames per input frame, such as 8 or 5/2; 1 translates only.  [default: {DEFAULT_FACTOR}]",
+)
+@click.option(
+    "--fps", type=FRACTION, help="Output frames per second instead, such as 60 or 60000/1001; the duration stays."
+)
+@click.option(
+    "--slowmo", is_flag=True, help="Play the frames of --factor at the input's rate: longer, and without sound."
+)
+@click.option(
+    "--start",
+    type=TIME,
+    help="Leave out what begins earlier: seconds or [HH:]MM:SS after the first frame.",
+)
+@click.option("--end", type=TIME, help="Leave out what begins then or later, counted as --start is.")
+@click.option(
+    "--tail",
+    type=click.Choice(TAILS),
+    default=DEFAULTS["tail"],
     show_default=True,
-    help="Output frames per input frame; 1 translates only.",
+    help="Hold the last input frame for its own duration, or end with the last output that does not lie after it.",
 )
 @click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path),
-    help="The up-converted input.  [default: INPUT.xFACTOR.EXT beside it]",
+    help="The up-converted input.  [default: INPUT.xFACTOR.EXT or INPUT.RATEfps.EXT beside it]",
 )
 @click.option(
     "--out-to",
     "output_to",
     type=click.Path(path_type=Path),
-    help="The translation.  [default: INPUT.xFACTOR.DOMAIN.EXT]",
+    help="The translation.  [default: the same with .DOMAIN before .EXT]",
 )
 @click.option("-y", "overwrite", is_flag=True, help="Replace outputs that exist.")
 @click.option(
@@ -86,8 +103,8 @@ DEFAULTS = {f.name: f.default for f in (*fields(UpsampleOptions), *fields(Encode
 def command(codec: str, crf: int | None, preset: str | None, pix_fmt: str | None, paper: bool, **options: Any) -> None:
     """Raise a video's frame rate and translate it, in one pass.
 
-    Writes two videos in step beside INPUT: the input at FACTOR times its frame rate, and its translation into DOMAIN.
-    Both have the same number of frames, the same time stamps and the input's sound.
+    Writes two videos in step beside INPUT: the input at FACTOR times its frame rate (or at --fps), and its translation
+    into DOMAIN. Both have the same number of frames, the same time stamps and the input's sound.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

@@ -1,4 +1,4 @@
-"""What an output takes over from the input unchanged: every audio stream's packets, the container's metadata."""
+"""What an output takes over from the input: every audio stream's packets, the container's metadata."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import av
 from av.audio import AudioStream
 
 from vidtrans.errors import InputError
+from vidtrans.video.excerpt import WHOLE, Excerpt
 from vidtrans.video.local_file import open_container
 
 # Facts of the container's own format, which the new container states for itself.
@@ -20,20 +21,32 @@ class CarriedStreams:
     """Copies the audio of one file into an open output, never further ahead than asked, with its own time stamps.
 
     It reads the input with a demuxer of its own, so that two outputs can be written at two speeds and nothing is held
-    in memory.
+    in memory. Of an excerpt it copies the packets that begin in it, as they are: what is cut is cut at the border of a
+    packet.
 
     Args:
         source: the input file.
         output: a container whose header is not yet written; gets one stream for each audio stream it can hold.
         notes: gets one line for each stream it cannot hold.
+        excerpt: the part of the input that is used.
+        audio: whether audio is copied at all.
     """
 
-    def __init__(self, source: Path, output: av.container.OutputContainer, notes: list[str]) -> None:
+    def __init__(
+        self,
+        source: Path,
+        output: av.container.OutputContainer,
+        notes: list[str],
+        excerpt: Excerpt = WHOLE,
+        *,
+        audio: bool = True,
+    ) -> None:
         self._input = open_container(source)
         self._source = source
         self._output = output
+        self._excerpt = excerpt
         self._targets: dict[int, AudioStream] = {}
-        for stream in self._input.streams.audio:
+        for stream in self._input.streams.audio if audio else ():
             name = stream.codec_context.name if stream.codec_context else "unknown"
             try:
                 self._targets[stream.index] = output.add_stream_from_template(stream)
@@ -53,7 +66,7 @@ class CarriedStreams:
         self._pending = next(self._packets, None)
 
     def copy_until(self, time: Fraction | None) -> None:
-        """Copies the packets that are due before `time` (seconds); all that are left if None."""
+        """Copies the packets that are due before `time` (seconds on the output's clock); all that are left if None."""
         while (packet := self._pending) is not None:
             if time is not None and packet.dts is not None and packet.dts * packet.time_base >= time:
                 return
@@ -69,9 +82,25 @@ class CarriedStreams:
         streams = [stream for stream in self._input.streams.audio if stream.index in self._targets]
         if not streams:
             return
+        since, shift = self._excerpt.since, self._excerpt.shift
+        hidden: dict[int, av.Packet[av.stream.Stream]] = {}
+        # Not sought: an index of pictures may lead past sound that belongs to the excerpt.
         try:
             for packet in self._input.demux(streams):
-                if packet.dts is not None:  # the last one of each stream is empty, it flushes a decoder
-                    yield packet
+                if packet.dts is None:  # the last one of each stream is empty, it flushes a decoder
+                    continue
+                time_base = packet.time_base
+                begin = packet.dts if packet.pts is None else packet.pts
+                if since is not None and begin * time_base < since:
+                    continue
+                if shift:
+                    packet.dts -= round(shift / time_base)
+                    packet.pts = begin - round(shift / time_base)
+                if packet.is_discard:  # hidden by an edit list, which not every container has
+                    hidden[packet.stream_index] = packet
+                    continue
+                if (before := hidden.pop(packet.stream_index, None)) is not None:
+                    yield before  # a decoder starts with it
+                yield packet
         except av.FFmpegError as error:
             raise InputError(f"{self._source}: its audio cannot be read further ({error.strerror})") from error

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import chain
+from math import ceil, floor
 from pathlib import Path
 from types import TracebackType
 
@@ -13,7 +14,8 @@ import av
 import numpy as np
 from av.sidedata.sidedata import SideData
 
-from vidtrans.errors import InputError
+from vidtrans.errors import InputError, UsageError
+from vidtrans.video.excerpt import WHOLE, Excerpt
 from vidtrans.video.frame import (
     FULL_RANGE_NAMES,
     MATRIX_OF_TAG,
@@ -45,9 +47,12 @@ class VideoInfo:
         width, height: pixels, as stored (before `display_matrix` and `sample_aspect_ratio`).
         average_rate: frames per second, nominal where the frame rate varies.
         time_base: seconds per tick of the container's clock; every frame time is a whole number of ticks.
+        stamp_error: seconds by which the clock may have rounded the time of a frame: half a tick where a frame of the
+            average rate is no whole number of ticks, else 0.
         start_time: seconds, time of the first frame.
         frame_count: as the container declares it (some count one too many); None where it does not.
-        duration: seconds, as the container declares it; None where it does not.
+        duration: seconds, as the container declares it; None where it does not. Both are estimates of an excerpt.
+        excerpt: the part of the file that is read.
         pix_fmt: the format of the frames handed out.
         source_pix_fmt: FFmpeg's name of the format in the file.
         colour: matrix, range and tags.
@@ -62,9 +67,11 @@ class VideoInfo:
     height: int
     average_rate: Fraction
     time_base: Fraction
+    stamp_error: Fraction
     start_time: Fraction
     frame_count: int | None
     duration: Fraction | None
+    excerpt: Excerpt
     pix_fmt: PixelFormat
     source_pix_fmt: str
     colour: Colour
@@ -73,6 +80,15 @@ class VideoInfo:
     audio_codecs: tuple[str, ...]
     sample_aspect_ratio: Fraction | None
     display_matrix: tuple[int, ...] | None
+
+
+@dataclass(frozen=True)
+class _Timed:
+    """A decoded picture; its time on the file's own clock and how long it says it lasts (0: it does not), seconds."""
+
+    picture: av.VideoFrame
+    time: Fraction
+    length: Fraction
 
 
 class VideoReader:
@@ -84,6 +100,14 @@ class VideoReader:
     time stamp follows its predecessor. A frame whose time is not after its predecessor's is left out and counted in
     `notes`.
 
+    An excerpt holds every frame that begins in [start, end) seconds after the file's first frame, each for as long as
+    in the file. Its times are moved so that it begins when the file does, and those of a file that begins below zero so
+    that it begins at zero.
+
+    Args:
+        path: the file.
+        start, end: seconds after the first frame; 0 and None cut nothing.
+
     Attributes:
         path: the file.
         info: facts known without reading it through.
@@ -92,9 +116,10 @@ class VideoReader:
 
     Raises:
         InputError: on opening or at the frame where the file turns out to be cut off or damaged.
+        UsageError: no frame begins in [start, end).
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, start: Fraction = Fraction(0), end: Fraction | None = None) -> None:
         self.path = local_path(path)
         self.notes: list[str] = []
         self.frames_read = 0
@@ -103,12 +128,13 @@ class VideoReader:
         self._container = open_container(self.path)
         try:
             self._stream = self._choose_stream()
-            self._decoded = self._decode()
-            first = next(self._decoded, None)
+            self._pictures = self._timed(self._decode(self._packets()))
+            first = next(self._pictures, None)
             if first is None:
                 raise InputError(f"{self.path}: holds no frame that can be decoded; check that it plays elsewhere")
-            self.info = self._read_info(first)
-            self._decoded = itertools.chain((first,), self._decoded)
+            whole = self._read_info(first.picture)
+            self._pictures = chain((first,), self._pictures)
+            self.info = self._excerpt(whole, first, start, end)
         except BaseException:
             self._container.close()
             raise
@@ -127,26 +153,89 @@ class VideoReader:
 
     def __iter__(self) -> Iterator[Frame]:
         """The frames, one ahead of which is decoded: a frame's end is known only when its successor's time is."""
-        held: av.VideoFrame | None = None
-        held_time, held_own = Fraction(0), Fraction(0)
+        held: _Timed | None = None
         gap = 1 / self.info.average_rate
-        for picture in self._decoded:
-            own = (picture.duration or 0) * self.info.time_base
-            expected = held_time + (held_own or gap) if held is not None else Fraction(0)
-            time = expected if picture.pts is None else picture.pts * self.info.time_base
+        until = self.info.excerpt.until
+        for following in self._pictures:
             if held is not None:
-                if time <= held_time:
-                    self._leave_out(time, held_time)
-                    continue
-                gap = time - held_time
-                yield self._frame(held, held_time, gap)
-            held, held_time, held_own = picture, time, own
+                gap = following.time - held.time
+                yield self._frame(held, gap)
+            held = following
+            if until is not None and held.time >= until:
+                held = None
+                break
         if held is not None:
-            yield self._frame(held, held_time, held_own or gap)
+            yield self._frame(held, held.length or gap)
         if self._left_out:
             self.notes.append(
                 f"{self.path.name}: {self._left_out} frames left out, their time is not after that of the frame before"
             )
+
+    def _excerpt(self, whole: VideoInfo, first: _Timed, start: Fraction, end: Fraction | None) -> VideoInfo:
+        """Goes to where the excerpt begins; the facts of it."""
+        begin = self._skip_until(first.time + start, first) if start else first
+        until = None if end is None else first.time + end
+        if until is not None and begin.time >= until:
+            raise UsageError(
+                f"{self.path}: no frame begins from --start {float(start):g} s up to --end {float(end or 0):g} s; "
+                "leave more time between them"
+            )
+        if first.time < 0:  # players do not show what lies there, and containers differ in what becomes of it
+            self.notes.append(f"{self.path.name}: begins at {float(first.time):g} s, everything is moved to begin at 0")
+        info = replace(whole, start_time=max(first.time, Fraction(0)))
+        excerpt = Excerpt(begin.time if start else None, until, begin.time - info.start_time)
+        if excerpt.since is None and until is None:
+            return replace(info, excerpt=excerpt)
+        length = whole.duration if end is None else end if whole.duration is None else min(end, whole.duration)
+        if length is None:
+            return replace(info, frame_count=None, excerpt=excerpt)
+        count = ceil((length - (begin.time - first.time)) * whole.average_rate)
+        return replace(info, duration=count / whole.average_rate, frame_count=count, excerpt=excerpt)
+
+    def _skip_until(self, since: Fraction, first: _Timed) -> _Timed:
+        """Makes the first picture that begins at `since` or later the next one; returns it."""
+        # Without time stamps only counting from the front tells where a picture lies.
+        pictures = self._pictures if first.picture.pts is None else self._sought(since, first.time)
+        last = first
+        for picture in pictures:
+            if picture.time >= since:
+                self._pictures = chain((picture,), pictures)
+                return picture
+            last = picture
+        end = last.time + (last.length or 1 / self._average_rate())
+        raise UsageError(
+            f"{self.path}: no frame begins at --start {float(since - first.time):g} s or later, it ends at "
+            f"{float(end - first.time):g} s; choose an earlier start"
+        )
+
+    def _sought(self, since: Fraction, begin: Fraction) -> Iterator[_Timed]:
+        """The pictures from one that begins at `since` or earlier on: not many before it where the file can be sought.
+
+        Indexes may count decoding times, or point anywhere, so what they lead to is checked: a keyframe of the codec
+        that is itself shown by then. What leans on pictures before it is shown before it, too.
+        """
+        back = 0
+        while since - back > begin:
+            self.frames_read = 0
+            try:
+                self._container.seek(floor((since - back) / self._time_base), stream=self._stream)
+                packets = self._packets()
+                found = next((p for p in packets if p.stream is self._stream and p.is_keyframe), None)
+                if found is not None and found.pts is not None and found.pts * self._time_base <= since:
+                    pictures = self._timed(self._decode(chain((found,), packets)))
+                    head = next(pictures, None)
+                    if head is not None and head.time <= since:
+                        return chain((head,), pictures)
+            except (av.FFmpegError, InputError):
+                break  # where there is real damage, it is met again from the front
+            back = 2 * back + 1
+        index = self._stream.index
+        self._container.close()
+        self._container = open_container(self.path)
+        self._stream = next(stream for stream in self._container.streams.video if stream.index == index)
+        self._stream.thread_type = "AUTO"
+        self.frames_read = 0
+        return self._timed(self._decode(self._packets()))
 
     def _choose_stream(self) -> av.VideoStream:
         if self._container.format.name in _TEXT_ART:
@@ -170,17 +259,37 @@ class VideoReader:
         stream.thread_type = "AUTO"
         return stream
 
-    def _decode(self) -> Iterator[av.VideoFrame]:
+    def _packets(self) -> Iterator[av.Packet[av.stream.Stream]]:
+        """The video's packets from here on, with those of the sound where it takes them to know the end."""
+        return self._container.demux(
+            (self._stream,) if self._declares_size else (self._stream, *self._container.streams.audio)
+        )
+
+    def _timed(self, pictures: Iterable[av.VideoFrame]) -> Iterator[_Timed]:
+        """Those of the pictures whose times ascend."""
+        before: _Timed | None = None
+        gap = 1 / self._average_rate()
+        for picture in pictures:
+            expected = before.time + (before.length or gap) if before is not None else Fraction(0)
+            time = expected if picture.pts is None else picture.pts * self._time_base
+            if before is not None:
+                if time <= before.time:
+                    self._leave_out(time, before.time)
+                    continue
+                gap = time - before.time
+            before = _Timed(picture, time, (picture.duration or 0) * self._time_base)
+            yield before
+
+    def _decode(self, packets: Iterable[av.Packet[av.stream.Stream]]) -> Iterator[av.VideoFrame]:
         """Every clean frame in presentation order.
 
         A recording may begin between two keyframes of its codec: what cannot be decoded before the first of them is
         skipped.
         """
-        watched = (self._stream,) if self._declares_size else (self._stream, *self._container.streams.audio)
         end = Fraction(0)
         started, skipped = False, 0
         try:
-            for packet in self._container.demux(watched):
+            for packet in packets:
                 if packet.pts is not None:
                     end = max(end, (packet.pts + (packet.duration or 0)) * packet.time_base)
                 if packet.stream is not self._stream:
@@ -237,10 +346,13 @@ class VideoReader:
     def _average_rate(self) -> Fraction:
         return self._stream.average_rate or self._stream.guessed_rate or Fraction(25)
 
+    @property
+    def _time_base(self) -> Fraction:
+        assert self._stream.time_base is not None  # every demuxer gives its streams a clock
+        return self._stream.time_base
+
     def _read_info(self, first: av.VideoFrame) -> VideoInfo:
-        stream, container = self._stream, self._container
-        time_base = stream.time_base
-        assert time_base is not None  # every demuxer gives its streams a clock
+        stream, container, time_base = self._stream, self._container, self._time_base
         source_name = first.format.name
         try:
             pix_fmt, exact = nearest_planar(source_name)
@@ -260,14 +372,17 @@ class VideoReader:
         duration = stream.duration * time_base if stream.duration else None
         if duration is None and container.duration:
             duration = Fraction(container.duration, _MICROSECONDS)
+        ticks_per_frame = 1 / (self._average_rate() * time_base)
         return VideoInfo(
             width=first.width,
             height=first.height,
             average_rate=self._average_rate(),
             time_base=time_base,
+            stamp_error=Fraction(0) if ticks_per_frame.denominator == 1 else time_base / 2,
             start_time=Fraction(first.pts or 0) * time_base,
             frame_count=stream.frames or None,
             duration=duration,
+            excerpt=WHOLE,
             pix_fmt=pix_fmt,
             source_pix_fmt=source_name,
             colour=colour,
@@ -280,8 +395,8 @@ class VideoReader:
             display_matrix=_display_matrix(first),
         )
 
-    def _frame(self, picture: av.VideoFrame, time: Fraction, duration: Fraction) -> Frame:
-        info = self.info
+    def _frame(self, timed: _Timed, duration: Fraction) -> Frame:
+        info, picture, time = self.info, timed.picture, timed.time - self.info.excerpt.shift
         if (picture.width, picture.height) != (info.width, info.height):
             raise InputError(
                 f"{self.path}: the picture size changes from {info.width}x{info.height} to "

@@ -16,6 +16,7 @@ from av.video.frame import PictureType
 from vidtrans.errors import OutputError
 from vidtrans.video.carried import CarriedStreams
 from vidtrans.video.encoder import EncoderOptions, encoder_settings, find_encoder, stored_pix_fmt
+from vidtrans.video.excerpt import WHOLE, Excerpt
 from vidtrans.video.frame import TAG_RANGE_FULL, TAG_RANGE_LIMITED, Colour, Frame, PixelFormat
 
 Packet: TypeAlias = "av.Packet[av.VideoStream]"
@@ -107,6 +108,9 @@ class VideoWriter:
         colour: how the frames are meant; its tags are written.
         encoder: codec and settings.
         carry_from: the input, whose audio and metadata are taken over; None: none.
+        carry_audio: whether its audio is.
+        excerpt: the part of the input that the frames come from; audio is cut with them, at its end where the frames
+            end or, where they end sooner, at the excerpt's.
         overwrite: whether a file of that name may be replaced.
         sample_aspect_ratio: width over height of a pixel; None: not declared.
         display_matrix: nine fixed-point numbers that turn the picture for display; None: shown as stored.
@@ -114,6 +118,8 @@ class VideoWriter:
     Attributes:
         path: the file to make.
         notes: things a user should be told, one line each.
+        time_base: seconds per tick of the file's clock, to which every frame's time is rounded once; the one asked for
+            or a part of it where the container can.
         segments: the runs of frames the file is made of.
 
     Raises:
@@ -132,6 +138,8 @@ class VideoWriter:
         colour: Colour,
         encoder: EncoderOptions,
         carry_from: Path | None = None,
+        carry_audio: bool = True,
+        excerpt: Excerpt = WHOLE,
         overwrite: bool = False,
         sample_aspect_ratio: Fraction | None = None,
         display_matrix: tuple[int, ...] | None = None,
@@ -149,9 +157,13 @@ class VideoWriter:
         self._pix_fmt = pix_fmt
         self._end: Fraction | None = None
         self._carried: CarriedStreams | None = None
+        self._carried_until = None if excerpt.until is None else excerpt.until - excerpt.shift
         self._container = _open(self._partial, time_base)
         try:
-            stream = self._container.add_stream(encoder.codec, rate=rate, options=settings, width=width, height=height)
+            nominal = rate.limit_denominator(1_000_000)  # FFmpeg counts both parts in 32 bits
+            stream = self._container.add_stream(
+                encoder.codec, rate=nominal, options=settings, width=width, height=height
+            )
             assert isinstance(stream, av.VideoStream)
             context = stream.codec_context
             context.pix_fmt = stored_pix_fmt(codec, pix_fmt)
@@ -164,8 +176,16 @@ class VideoWriter:
             if display_matrix is not None:
                 stream.set_display_matrix(display_matrix)
             if carry_from is not None:
-                self._carried = CarriedStreams(Path(carry_from), self._container, self.notes)
+                self._carried = CarriedStreams(
+                    Path(carry_from), self._container, self.notes, excerpt, audio=carry_audio
+                )
             self._container.start_encoding()
+            self.time_base = Fraction(stream.time_base or time_base)
+            if rate * self.time_base > 1:
+                raise OutputError(
+                    f"{self.path}: {float(rate):g} frames per second would share time stamps, of which "
+                    f"{self.path.suffix} has {1 / self.time_base} per second; use .mp4"
+                )
         except (av.FFmpegError, ValueError, OSError) as error:
             self.abort()
             raise OutputError(
@@ -219,7 +239,7 @@ class VideoWriter:
                 raise OutputError(f"{self.path}: no frame was written")
             self._mux(self.segments[-1].flush())
             if self._carried is not None:
-                self._carried.copy_until(None)
+                self._carried.copy_until(None if self._carried_until is None else max(self._carried_until, self._end))
                 self._carried.close()
             self._container.close()
             with self._partial.open("rb+") as file:
