@@ -166,7 +166,8 @@ def run(
         summary.cuts, summary.repeats, summary.lost = tracker.cuts, tracker.repeats, tracker.lost
     summary.seconds, summary.streaming_seconds = time.monotonic() - started, time.monotonic() - streaming
     summary.busy_seconds, summary.bottleneck = clock.busy_seconds, clock.bottleneck
-    summary.notes = list(dict.fromkeys([*reader.notes, *(note for writer in outputs for note in writer.notes)]))
+    notes = [*engine.notes, *reader.notes, *(note for output in outputs for note in output.notes)]
+    summary.notes = list(dict.fromkeys(notes))
     return summary
 
 
