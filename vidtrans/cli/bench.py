@@ -16,7 +16,7 @@ from vidtrans.cli.parameters import SIZE
     "--input",
     "clip",
     type=click.Path(path_type=Path),
-    help="The video of the end-to-end runs.  [default: four seconds of the rendered street]",
+    help="The video of the end-to-end runs.  [default: four seconds of the rendered street, one with --paper]",
 )
 @click.option("--to", metavar="DOMAIN", help="Domain to translate into.  [default: the model's last]")
 @click.option("--from", "from_", metavar="DOMAIN", help="Domain of the input.  [default: the model's other one]")
@@ -87,7 +87,7 @@ def command(
             from vidtrans.train.clip import render_clip
 
             clip = Path(folder, "street.mp4")
-            render_clip(clip, 1, Fraction(4), Fraction(15, 2), size)
+            render_clip(clip, 1, Fraction(1 if paper else 4), Fraction(15, 2), size)
         bench = Bench(loaded, source, target, size, factor, clip, seconds, int8_unchecked=paper)
         click.echo(machine())
         rows = list(
