@@ -406,18 +406,19 @@ COLUMNS: tuple[tuple[str, str, str], ...] = (
 )
 
 
-def table(rows: Sequence[Row]) -> str:
-    """Markdown."""
-    shown = [column for column in COLUMNS if any(getattr(row, column[0]) is not None for row in rows)]
-    heads = ["engine", "precision", "lift per", *(head for _, head, _ in shown)]
-    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
-    for row in rows:
-        cells = [f"{row.engine} ({row.device})", row.precision, row.lift]
-        for name, _, form in shown:
-            value = getattr(row, name)
-            cells.append("" if value is None else format(value, form))
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+def table_head() -> str:
+    """The first two lines of a Markdown table of rows."""
+    heads = ["engine", "precision", "lift per", *(head for _, head, _ in COLUMNS)]
+    return "| " + " | ".join(heads) + " |\n" + "|" + "---|" * len(heads)
+
+
+def table_line(row: Row) -> str:
+    """A row as a line of the table; what was not measured stays empty."""
+    cells = [f"{row.engine} ({row.device})", row.precision, row.lift]
+    for name, _, form in COLUMNS:
+        value = getattr(row, name)
+        cells.append("" if value is None else format(value, form))
+    return "| " + " | ".join(cells) + " |"
 
 
 def _wait_for(device: str) -> None:

@@ -57,7 +57,7 @@ def command(
     from fractions import Fraction
     from tempfile import TemporaryDirectory
 
-    from vidtrans.bench import ROWS, Bench, machine, paper_model, table
+    from vidtrans.bench import ROWS, Bench, machine, paper_model, table_head, table_line
     from vidtrans.checkpoint import load_model
     from vidtrans.errors import UsageError
 
@@ -90,13 +90,17 @@ def command(
             render_clip(clip, 1, Fraction(1 if paper else 4), Fraction(15, 2), size)
         bench = Bench(loaded, source, target, size, factor, clip, seconds, int8_unchecked=paper)
         click.echo(machine())
-        rows = list(
-            bench.rows(wanted, ("keyframe", "frame"), report=lambda text: click.echo(f"left out: {text}", err=True))
-        )
-    click.echo(table(rows))
+        click.echo(table_head())
+        rows = []
+        for row in bench.rows(
+            wanted, ("keyframe", "frame"), report=lambda text: click.echo(f"left out: {text}", err=True)
+        ):
+            rows.append(row)
+            click.echo(table_line(row))
+            if json_path is not None:  # row by row: a run that is ended keeps what it has
+                facts = {"machine": machine(), "model": "paper" if paper else model, "size": size, "factor": factor}
+                facts["rows"] = [row.to_json() for row in rows]
+                json_path.write_text(json.dumps(facts, indent=1) + "\n")
     for row in rows:
         for note in row.notes:
             click.echo(f"{row.engine} {row.precision}: {note}")
-    if json_path is not None:
-        facts = {"machine": machine(), "model": "paper" if paper else model, "size": size, "factor": factor}
-        json_path.write_text(json.dumps({**facts, "rows": [row.to_json() for row in rows]}, indent=1) + "\n")
