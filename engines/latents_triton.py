@@ -6,7 +6,8 @@ follow from five numbers per channel, two keyframes' means and variances and the
     mu(t) = (1-t) m0 + t m1        var(t) = (1-t)^2 v0 + t^2 v1 + 2t(1-t) c, not below 0
 
 so all n in-betweens of a gap take 2 reads and n writes. Moved features have no such identity: one kernel gathers,
-blends and takes the statistics, a second one norms. For inference: there are no gradients.
+blends and takes the statistics, a second one norms. For inference: there are no gradients. The statistics and the last
+kernel also serve the norms of whole nets (norms_triton.py).
 
 All arithmetic is float32, whatever the storage, and all statistics are sums of centred values: blocks find their own
 mean and the squares about it, and are merged after Chan, Golub and LeVeque ("Algorithms for computing the sample
@@ -114,6 +115,8 @@ def _why_trial_fails(device: torch.device) -> str | None:
 def moments(features: Tensor | Sequence[Tensor]) -> Moments:
     """Mean and variance per channel of keyframes' features: a keyframe's serve both of its gaps.
 
+    CUDA graphs can hold this for one dense tensor, not for a sequence, whose addresses come from the host.
+
     Args:
         features: (C, h, w) of one keyframe, or (K, C, h, w) or a sequence of (C, h, w) of several; float32, bfloat16 or
             float16, h w >= 2. Planes and channels-last memory are read as they are, anything else is copied first.
@@ -124,12 +127,18 @@ def moments(features: Tensor | Sequence[Tensor]) -> Moments:
     Raises:
         ValueError: features that differ in shape, type or device, or that no instance norm can take.
     """
-    single = isinstance(features, Tensor) and features.dim() == 3
-    keyframes = _dense([features] if isinstance(features, Tensor) and single else features)
-    layout = _Layout.of(keyframes)
-    addresses = layout.table([x.data_ptr() for x in keyframes], torch.int64)
-    result = layout.moments(addresses)
-    return result.rows()[0] if single else result
+    if not isinstance(features, Tensor):
+        keyframes = _dense(features)
+        layout = Layout.of(keyframes)
+        return layout.moments(layout.table([x.data_ptr() for x in keyframes], torch.int64))
+    batch = features.unsqueeze(0) if features.dim() == 3 else features
+    if batch.dim() != 4:
+        raise ValueError(f"features must be (C, h, w) or (K, C, h, w), not {tuple(features.shape)}")
+    if not batch.is_contiguous() and not batch.is_contiguous(memory_format=torch.channels_last):
+        batch = batch.contiguous()
+    layout = Layout.of_batch(batch)
+    result = layout.moments(layout.addresses(batch))
+    return result.rows()[0] if features.dim() == 3 else result
 
 
 def covariance(
@@ -190,11 +199,21 @@ def moved_norm_relu(
         ValueError: as `blend_norm_relu`, and fields on another grid or device.
     """
     together = _dense([*lefts, *rights])
-    plain = [
-        Fields(*(part.float().contiguous() for part in (field.to_left, field.to_right, field.right_share)))
-        for field in fields
-    ]
-    return MovedPlan(together[: len(lefts)], together[len(lefts) :], plain, dtype)()
+    return MovedPlan(together[: len(lefts)], together[len(lefts) :], [dense_fields(f) for f in fields], dtype)()
+
+
+def parts_of(fields: Fields) -> tuple[Tensor, Tensor, Tensor]:
+    return fields.to_left, fields.to_right, fields.right_share
+
+
+def dense_fields(fields: Fields) -> Fields:
+    """The same in dense float32, as `MovedPlan` wants them."""
+    return Fields(*(part.float().contiguous() for part in parts_of(fields)))
+
+
+def on_device(device: torch.device | str) -> AbstractContextManager[object]:
+    """Makes a GPU the current one, as launching kernels wants it."""
+    return torch.cuda.device(device) if torch.device(device).type == "cuda" else nullcontext()
 
 
 class BlendPlan:
@@ -202,6 +221,9 @@ class BlendPlan:
 
     Every call reads the tensors it was made with anew, so new features may be copied into them between calls.
     Arguments and errors as of `blend_norm_relu`; features must be dense planes or dense channels-last memory.
+
+    Attributes:
+        times: (n,) float32, the instants of all gaps; another such tensor may be put in its place.
     """
 
     def __init__(
@@ -213,7 +235,7 @@ class BlendPlan:
         dtype: torch.dtype | None = None,
     ) -> None:
         _check_lengths(lefts=lefts, rights=rights, times=times, kept=lefts if kept is None else kept)
-        self._layout = layout = _Layout.of([*lefts, *rights])
+        self._layout = layout = Layout.of([*lefts, *rights])
         self._dtype = layout.dtype if dtype is None else dtype
         _check_dtype(self._dtype)
         # All that the tables hold addresses of is kept alive here.
@@ -233,19 +255,19 @@ class BlendPlan:
             rows.append([left.data_ptr(), right.data_ptr(), *numbers, first, len(instants)])
             first += len(instants)
         self._gaps = layout.table(rows, torch.int64)
-        self._times = layout.table([float(t) for instants in times for t in instants], torch.float32)
+        self.times = layout.table([float(t) for instants in times for t in instants], torch.float32)
 
     def __call__(self) -> Tensor:
         layout = self._layout
-        out = layout.empty(len(self._times), self._dtype)
-        if not len(self._times):
+        out = layout.empty(len(self.times), self._dtype)
+        if not len(self.times):
             return out
         numbers = self._numbers()
         block_c, block_p = layout.block(TILE)
         grid = (_ceil_div(layout.channels, block_c) * _ceil_div(layout.positions, block_p), len(self._gaps))
-        with layout.on_device():
+        with on_device(layout.device):
             _blend_kernel[grid](
-                self._gaps, self._times, numbers, out, layout.channels, layout.positions, EPS, **layout.constants,
+                self._gaps, self.times, numbers, out, layout.channels, layout.positions, EPS, **layout.constants,
                 BLOCK_C=block_c, BLOCK_P=block_p, num_warps=WARPS,
             )  # fmt: skip
         return out
@@ -264,7 +286,7 @@ class BlendPlan:
         per_split, splits = _split(layout.positions, block_p, blocks)
         sums = torch.empty(count, splits, layout.channels, device=layout.device)
         numbers = torch.empty(count, 5, layout.channels, device=layout.device)
-        with layout.on_device():
+        with on_device(layout.device):
             _covariance_kernel[(blocks * splits, count)](
                 self._gaps, sums, layout.channels, layout.positions, per_split, **layout.constants,
                 BLOCK_C=block_c, BLOCK_P=block_p, num_warps=WARPS,
@@ -288,13 +310,13 @@ class MovedPlan:
         dtype: torch.dtype | None = None,
     ) -> None:
         _check_lengths(lefts=lefts, rights=rights, fields=fields)
-        self._layout = layout = _Layout.of([*lefts, *rights])
+        self._layout = layout = Layout.of([*lefts, *rights])
         self._dtype = layout.dtype if dtype is None else dtype
         _check_dtype(self._dtype)
         self._kept = (list(lefts), list(rights), list(fields))  # the table holds their addresses
         rows = []
         for left, right, field in zip(lefts, rights, fields, strict=True):
-            parts = (field.to_left, field.to_right, field.right_share)
+            parts = parts_of(field)
             for part, depth in zip(parts, (2, 2, 1), strict=True):
                 expected = (len(field.to_left), depth, layout.height, layout.width)
                 if tuple(part.shape) != expected or part.device != layout.device:
@@ -317,21 +339,16 @@ class MovedPlan:
         blocks = _ceil_div(layout.channels, block_c)
         per_split, splits = _split(layout.positions, block_p, blocks)
         partial = torch.empty(count, splits, 2, layout.channels, device=layout.device)
-        with layout.on_device():
+        with on_device(layout.device):
             _moved_kernel[(blocks * splits, count)](
                 self._instants, blended, partial, layout.channels, layout.height, layout.width, per_split,
                 **layout.constants, BLOCK_C=block_c, BLOCK_P=block_p, num_warps=WARPS,
             )  # fmt: skip
-            mean, variance = layout.merged(partial, per_split)
-            block_c, block_p = layout.block(TILE)
-            _norm_kernel[(_ceil_div(layout.channels, block_c) * _ceil_div(layout.positions, block_p), count)](
-                blended, mean, variance, out, layout.channels, layout.positions, EPS, LAST=layout.channels_last,
-                BLOCK_C=block_c, BLOCK_P=block_p, num_warps=WARPS,
-            )  # fmt: skip
-        return out
+            of_instants = layout.merged(partial, per_split)
+        return layout.normed(blended, of_instants, out, relu=True)
 
 
-class _Layout(NamedTuple):
+class Layout(NamedTuple):
     """What all features of a call have in common, and how it is laid out in blocks and tables."""
 
     channels: int
@@ -343,7 +360,7 @@ class _Layout(NamedTuple):
     aligned: bool
 
     @classmethod
-    def of(cls, features: Sequence[Tensor]) -> _Layout:
+    def of(cls, features: Sequence[Tensor]) -> Layout:
         if not features:
             raise ValueError("there are no features")
         first = features[0]
@@ -363,6 +380,11 @@ class _Layout(NamedTuple):
                 raise ValueError("features must be dense, all of them planes or all of them channels last")
         aligned = all(x.data_ptr() % WORD == 0 for x in features)
         return cls(channels, height, width, first.dtype, first.device, channels_last, aligned)
+
+    @classmethod
+    def of_batch(cls, features: Tensor) -> Layout:
+        """Of dense features (K, C, h, w)."""
+        return cls.of(list(features[:2]))  # the others lie at the same steps
 
     @property
     def positions(self) -> int:
@@ -394,13 +416,14 @@ class _Layout(NamedTuple):
         """(channels, shares) of a tile that has all shares of its channels; few channels, so that programs are many."""
         return min(MERGED_TOGETHER, _power_of_two(self.channels)), _power_of_two(splits)
 
-    def on_device(self) -> AbstractContextManager[object]:
-        """Kernels are launched on the current device."""
-        return torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()
-
     def table(self, rows: Sequence[Any], dtype: torch.dtype) -> Tensor:
         # In the stream's order, without waiting for it: the driver takes its own copy of memory that is not pinned.
         return torch.tensor(rows, dtype=dtype).to(self.device, non_blocking=True)
+
+    def addresses(self, features: Tensor) -> Tensor:
+        """A table of dense features (K, C, h, w), made by the device: a CUDA graph takes none from the host."""
+        first, step = features.data_ptr(), self.channels * self.positions * self.dtype.itemsize
+        return torch.arange(first, first + len(features) * step, step, dtype=torch.int64, device=self.device)
 
     def empty(self, count: int, dtype: torch.dtype) -> Tensor:
         shape = (count, self.channels, self.height, self.width)
@@ -422,7 +445,7 @@ class _Layout(NamedTuple):
         blocks = _ceil_div(self.channels, block_c)
         per_split, splits = _split(self.positions, block_p, blocks)
         partial = torch.empty(len(addresses), splits, 2, self.channels, device=self.device)
-        with self.on_device():
+        with on_device(self.device):
             _moments_kernel[(blocks * splits, len(addresses))](
                 addresses, partial, self.channels, self.positions, per_split, **self.constants,
                 BLOCK_C=block_c, BLOCK_P=block_p, num_warps=WARPS,
@@ -439,6 +462,24 @@ class _Layout(NamedTuple):
             BLOCK_C=block_c, BLOCK_S=block_s, num_warps=WARPS,
         )  # fmt: skip
         return result
+
+    def normed(
+        self, x: Tensor, of: Moments, out: Tensor | None = None, *, relu: bool, added: Tensor | None = None
+    ) -> Tensor:
+        """The instance norm of dense x (K, C, h, w), then ReLU if it is wanted, then the sum with what is added.
+
+        of: the moments of x, (K, C). out: where to write, which may be x itself. added, out: laid out as x.
+        """
+        out = torch.empty_like(x) if out is None else out
+        block_c, block_p = self.block(TILE)
+        blocks = _ceil_div(self.channels, block_c) * _ceil_div(self.positions, block_p)
+        with on_device(self.device):
+            _norm_kernel[(blocks, len(x))](
+                x, of.mean, of.variance, x if added is None else added, out, self.channels, self.positions, EPS,
+                RELU=relu, ADD=added is not None, LAST=self.channels_last,
+                BLOCK_C=block_c, BLOCK_P=block_p, num_warps=WARPS,
+            )  # fmt: skip
+        return out
 
 
 def _ceil_div(number: int, by: int) -> int:
@@ -749,10 +790,10 @@ def _moved_kernel(
 @_jit
 @no_type_check
 def _norm_kernel(
-    blended, means, variances, out, channels, positions, eps,
-    LAST: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr,
+    x, means, variances, added, out, channels, positions, eps,
+    RELU: tl.constexpr, ADD: tl.constexpr, LAST: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr,
 ):  # fmt: skip
-    """blended (N, C, h, w), means and variances (N, C) -> out (N, C, h, w), which may be `blended` itself."""
+    """x, added (N, C, h, w), means and variances (N, C) -> out (N, C, h, w), which may be x itself."""
     c, in_c, place = _tile(channels, BLOCK_C)
     p = place * BLOCK_P + tl.arange(0, BLOCK_P)
     inside = in_c[:, None] & (p < positions)[None, :]
@@ -760,6 +801,9 @@ def _norm_kernel(
     offsets = row * channels * positions + _offsets(c, p, channels, positions, LAST)
     mean = tl.load(means + row * channels + c, mask=in_c, other=0.0)
     scale = tl.rsqrt(tl.load(variances + row * channels + c, mask=in_c, other=0.0) + eps)
-    value = tl.load(blended + offsets, mask=inside, other=0.0).to(tl.float32)
-    value = (value - mean[:, None]) * scale[:, None]
-    tl.store(out + offsets, _not_below_zero(value).to(out.dtype.element_ty), mask=inside)
+    value = (tl.load(x + offsets, mask=inside, other=0.0).to(tl.float32) - mean[:, None]) * scale[:, None]
+    if RELU:
+        value = _not_below_zero(value)
+    if ADD:
+        value += tl.load(added + offsets, mask=inside, other=0.0).to(tl.float32)
+    tl.store(out + offsets, value.to(out.dtype.element_ty), mask=inside)

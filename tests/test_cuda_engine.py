@@ -11,12 +11,10 @@ import copy
 import importlib
 import importlib.util
 import os
-import re
 import subprocess
 import sys
 import threading
 from fractions import Fraction
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -27,10 +25,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vidtrans.bench import LiftEachFrame
-from vidtrans.engines import cuda_engine, latents_triton, open_engine
+from vidtrans.engines import cuda_engine, gap_graph, latents_triton, open_engine
 from vidtrans.engines.base import BaseEngine
 from vidtrans.engines.contract import Features, Gap
-from vidtrans.engines.cuda_engine import CudaEngine, FusedNorm, Keyframe, batches, moments_of_batch
+from vidtrans.engines.cuda_engine import CudaEngine
+from vidtrans.engines.gap_graph import Keyframe, batches
+from vidtrans.engines.latents_triton import moments
+from vidtrans.engines.norms_triton import FusedNorm
 from vidtrans.errors import DeviceError, UsageError
 from vidtrans.latents import Fields
 from vidtrans.nets.contract import Domain
@@ -117,7 +118,7 @@ class TestEngine:
         # At first launched call by call, then captured, then replayed.
         for graphs in (0, 3, 3):
             assert max(errors(outputs_of(engine, frames), wanted)) < LARGEST_ERROR[precision]
-            assert len(engine._graphs) == graphs
+            assert len(engine._graphs.kept) == graphs
         assert not any("CUDA graph" in note for note in engine.notes), engine.notes
 
     def test_what_it_gave_stays_when_a_graph_runs_again(self, net: JWDM, device: str) -> None:
@@ -152,7 +153,7 @@ class TestEngine:
                 for one, (left, right) in zip((engine, reference), pairs, strict=True)
             )
             assert max(errors(got, wanted)) < LARGEST_ERROR["fp32"]
-        assert [key[0] for key in engine._graphs].count("between") == 1
+        assert [key[0] for key in engine._graphs.kept].count("between") == 1
 
     def test_frames_of_another_size_and_depth(self, net: JWDM, device: str) -> None:
         engine = CudaEngine(net, "scene", ["labels"], SIZE, device, "fp32")
@@ -171,20 +172,20 @@ class TestEngine:
             assert max(errors(outputs_of(engine, frames), wanted)) < LARGEST_ERROR["fp32"]
 
     def test_graphs_are_bounded(self, net: JWDM, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(cuda_engine, "GRAPHS_KEPT", 2)
+        monkeypatch.setattr(gap_graph, "GRAPHS_KEPT", 2)
         engine = CudaEngine(net, "scene", ["labels"], SIZE, device, "fp32")
         left, right = engine.encode(some_frames(2))
         for _ in range(2):
             for count in (2, 3, 4, 5):
                 engine.between([Gap(left, right, EIGHTHS[:count])])
-                assert len(engine._graphs) <= 2
+                assert len(engine._graphs.kept) <= 2
         got = engine.between([Gap(left, right, EIGHTHS[:2])])[0]["scene"]
         wanted = engine.between([Gap(left, right, EIGHTHS)])[0]["scene"][:2]
         torch.testing.assert_close(got, wanted, rtol=0, atol=1e-4)
 
     def test_a_net_whose_decoder_is_not_split(self, net: JWDM, device: str) -> None:
         engine = CudaEngine(LiftEachFrame(net), "scene", ["labels"], SIZE, device, "fp32")
-        assert engine._normed_decoder is None
+        assert not engine._fused
         frames = some_frames(4)
         features = engine.encode(frames)
         gap = Gap(features[0], features[1], EIGHTHS)
@@ -214,16 +215,18 @@ class TestEngine:
             assert weights.is_contiguous()
             assert torch.equal(weights, before[name])
 
+    @pytest.mark.parametrize("error", [RuntimeError, torch.OutOfMemoryError])
     def test_what_cannot_be_captured_runs_all_the_same(
-        self, net: JWDM, device: str, monkeypatch: pytest.MonkeyPatch
+        self, net: JWDM, device: str, error: type[RuntimeError], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def refuse(*_: object) -> None:
-            raise RuntimeError("operation not permitted when stream is capturing\nmore of it")
+            raise error("operation not permitted when stream is capturing\nmore of it")
 
-        monkeypatch.setattr(cuda_engine, "Graphed", refuse)
+        monkeypatch.setattr(gap_graph, "Graphed", refuse)
         engine = CudaEngine(net, "scene", ["labels"], SIZE, device, "fp32")
         notes = [note for note in engine.notes if "CUDA graph" in note]
         assert notes == ["no CUDA graphs: operation not permitted when stream is capturing"]
+        assert engine.gaps_at_once > 1
         frames = some_frames(4)
         for _ in range(2):
             assert max(errors(outputs_of(engine, frames), reference_of(net, frames))) < LARGEST_ERROR["fp32"]
@@ -314,7 +317,7 @@ class TestFused:
         torch.testing.assert_close(norm(given).cpu(), wanted, rtol=0, atol=1e-5)
         torch.testing.assert_close(norm(given, more).cpu(), wanted + added, rtol=0, atol=1e-5)
         torch.testing.assert_close(norm(x.to(device), added.to(device)).cpu(), wanted + added, rtol=0, atol=1e-5)
-        numbers = moments_of_batch(given)
+        numbers = moments(given)
         torch.testing.assert_close(numbers.mean.cpu(), x.mean((2, 3)), rtol=0, atol=1e-5)
         torch.testing.assert_close(numbers.variance.cpu(), x.var((2, 3), correction=0), rtol=1e-5, atol=1e-5)
 
@@ -363,34 +366,6 @@ def test_in_the_interpreter() -> None:
     assert "skipped" not in done.stdout
 
 
-@pytest.mark.skipif(INTERPRETED, reason="interpreted kernels are not compiled")
-@pytest.mark.parametrize("added", [False, True])
-def test_the_norm_compiles_for_hopper_with_wide_loads(
-    added: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    triton = pytest.importorskip("triton", reason="Triton is not installed")
-    from triton.backends.compiler import GPUTarget
-
-    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    layout = latents_triton._Layout(
-        256, 64, 128, torch.bfloat16, torch.device("cuda"), channels_last=True, aligned=True
-    )
-    blocks = dict(zip(("BLOCK_C", "BLOCK_P"), layout.block(latents_triton.TILE), strict=True))
-    fixed = {"RELU": True, "ADD": added, "LAST": True, **blocks}
-    kinds = {**dict.fromkeys(("x", "added", "out"), "*bf16"), **dict.fromkeys(("means", "variances"), "*fp32")}
-    kinds |= {"channels": "i32", "positions": "i32", "eps": "fp32"}
-    names = list(cuda_engine._norm_kernel.arg_names)
-    source = triton.compiler.ASTSource(
-        fn=cuda_engine._norm_kernel,
-        signature={name: "constexpr" if name in fixed else kinds[name] for name in names},
-        constexprs={(names.index(name),): value for name, value in fixed.items()},
-        attrs={(row,): [["tt.divisibility", 16]] for row, name in enumerate(names) if name not in (*fixed, "eps")},
-    )
-    compiled = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": latents_triton.WARPS})
-    for access in ("ld", "st"):
-        assert re.search(rf"{access}\.global\S*\.v4\.b32", compiled.asm["ptx"]), f"no wide {access}"
-
-
 # On a GPU only
 
 
@@ -411,8 +386,8 @@ class TestOnGPU:
         frames = some_frames(4, (128, 64))
         for _ in range(2):
             outputs_of(engine, frames)
-        assert len(engine._graphs) == 3
-        assert all(graph._graph is not None for graph in engine._graphs.values())
+        assert len(engine._graphs.kept) == 3
+        assert all(graph._graph is not None for graph in engine._graphs.kept.values())
 
     def test_auto_is_bf16_where_the_gpu_has_it(self, net: JWDM) -> None:
         capability = torch.cuda.get_device_capability()

@@ -359,9 +359,9 @@ def test_kernels_compile_for_hopper_with_wide_loads(
     from triton.backends.compiler import GPUTarget
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    layout = latents_triton._Layout(256, 64, 128, torch.bfloat16, torch.device("cuda"), channels_last, aligned=True)
+    layout = latents_triton.Layout(256, 64, 128, torch.bfloat16, torch.device("cuda"), channels_last, aligned=True)
     tables = dict.fromkeys(("addresses", "gaps", "instants"), "*i64")
-    features = dict.fromkeys(("out", "blended"), "*bf16")
+    features = dict.fromkeys(("x", "added", "out"), "*bf16")
     numbers = dict.fromkeys(("partial", "means", "variances", "sums", "numbers", "times"), "*fp32")
     sizes = dict.fromkeys(("channels", "positions", "height", "width", "splits", "per_split"), "i32")
     kinds = {**tables, **features, **numbers, **sizes, "eps": "fp32"}
@@ -369,6 +369,7 @@ def test_kernels_compile_for_hopper_with_wide_loads(
     merging = dict(zip(("BLOCK_C", "BLOCK_S"), layout.merge_block(64), strict=True))
     constants = {**layout.constants, **blocks}
     moving = layout.block(latents_triton.MOVED_TILE, latents_triton.MOVED_CHANNELS_TOGETHER)
+    norms = [{"RELU": True, "ADD": added, "LAST": channels_last, **blocks} for added in (False, True)]
     for kernel, fixed, wide in (
         (latents_triton._moments_kernel, constants, "ld"),
         (latents_triton._merge_kernel, merging, ""),
@@ -376,7 +377,7 @@ def test_kernels_compile_for_hopper_with_wide_loads(
         (latents_triton._numbers_kernel, merging, ""),
         (latents_triton._blend_kernel, constants, "ld st"),
         (latents_triton._moved_kernel, {**constants, "BLOCK_C": moving[0], "BLOCK_P": moving[1]}, "st"),
-        (latents_triton._norm_kernel, {"LAST": channels_last, **blocks}, "ld st"),
+        *((latents_triton._norm_kernel, norm, "ld st") for norm in norms),
     ):
         names = list(kernel.arg_names)
         source = triton.compiler.ASTSource(

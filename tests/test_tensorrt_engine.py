@@ -23,13 +23,14 @@ from torch.nn import functional as F
 
 from vidtrans.checkpoint import save_model
 from vidtrans.cli.engine import command
-from vidtrans.engines import latents_triton, open_engine, tensorrt_engine
+from vidtrans.engines import gap_graph, latents_triton, norms_triton, open_engine, tensorrt_engine, tensorrt_plans
 from vidtrans.engines.contract import Gap
 from vidtrans.engines.onnx_export import ELEMENT_TYPES, Graph
 from vidtrans.engines.plan_cache import PlanCache
-from vidtrans.engines.tensorrt_engine import Built, GapGraph, Job, Target, TensorRTEngine, heartbeat, layer_types
+from vidtrans.engines.tensorrt_engine import TensorRTEngine
+from vidtrans.engines.tensorrt_plans import Built, Job, Target, heartbeat, layer_types
 from vidtrans.errors import DeviceError, UsageError, VidtransError
-from vidtrans.latents import Fields, blend
+from vidtrans.latents import Fields
 from vidtrans.nets.contract import Domain
 from vidtrans.nets.jwdm import JWDM, JWDMConfig
 
@@ -77,7 +78,7 @@ def cache(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch:
 
 
 class RuntimeSession:
-    """ONNX Runtime in place of a tensorrt_engine.Session; the "plan" is the ONNX."""
+    """ONNX Runtime in place of a tensorrt_plans.Session; the "plan" is the ONNX."""
 
     factor = 1.0  # what its outputs are multiplied with: other than 1 is a miscompiled network
 
@@ -113,40 +114,54 @@ def builds(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         built.append(next(iter(shapes)))
         return Built(onnx, [], [], Counter())
 
-    monkeypatch.setattr(tensorrt_engine, "build", build)
-    monkeypatch.setattr(tensorrt_engine, "Session", RuntimeSession)
     monkeypatch.setattr(tensorrt_engine, "unusable", lambda device: None)
-    monkeypatch.setattr(tensorrt_engine, "target_of", lambda device: Target((8, 9), "a GPU", 128, 1000, 100))
-    monkeypatch.setattr(tensorrt_engine, "batch_limit", lambda height, width: 4)
+    monkeypatch.setattr(tensorrt_plans, "build", build)
+    monkeypatch.setattr(tensorrt_plans, "Session", RuntimeSession)
+    monkeypatch.setattr(tensorrt_plans, "target_of", lambda device: Target((8, 9), "a GPU", 128, 1000, 100))
+    monkeypatch.setattr(tensorrt_plans, "batch_limit", lambda height, width: 4)
     monkeypatch.setattr(
-        tensorrt_engine, "_found", lambda *capability: SimpleNamespace(__name__="tensorrt", __version__="11.0")
+        tensorrt_plans, "found_for", lambda *capability: SimpleNamespace(__name__="tensorrt", __version__="11.0")
     )
     return built
 
 
-class PlainBlend:
+class PlainPlan:
     """latents_triton.BlendPlan and MovedPlan in plain torch."""
 
-    def __init__(self, lefts: Any, rights: Any, how: Any) -> None:
+    times: Tensor
+
+    def __init__(self, lefts: Any, rights: Any, how: Any, kept: Any = None) -> None:
         self._gaps = list(zip(lefts, rights, how, strict=True))
 
     def __call__(self) -> Tensor:
-        rows = [
-            how.blend(left.float(), right.float())
-            if isinstance(how, Fields)
-            else blend(left.float(), right.float(), how)
-            for left, right, how in self._gaps
-        ]
+        rows, first = [], 0
+        for left, right, how in self._gaps:
+            if isinstance(how, Fields):
+                rows.append(how.blend(left.float(), right.float()))
+            else:
+                times = self.times[first : first + len(how)].view(-1, 1, 1, 1)
+                rows.append(torch.lerp(left.float()[None], right.float()[None], times))
+                first += len(how)
         return torch.relu(F.instance_norm(torch.cat(rows))).to(self._gaps[0][0].dtype)
 
 
 @pytest.fixture
 def fused(builds: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """As if Triton worked."""
+
+    def moments(features: list[Tensor]) -> latents_triton.Moments:
+        both = [(x.mean((1, 2)), x.var((1, 2), correction=0)) for x in (one.float() for one in features)]
+        return latents_triton.Moments(*map(torch.stack, zip(*both, strict=True)))
+
+    def instance_norm(x: Tensor, *, relu: bool) -> Tensor:
+        assert relu
+        return torch.relu(F.instance_norm(x.float())).to(x.dtype)
+
     monkeypatch.setattr(latents_triton, "why_unavailable", lambda device: None)
-    monkeypatch.setattr(latents_triton, "BlendPlan", PlainBlend)
-    monkeypatch.setattr(latents_triton, "MovedPlan", PlainBlend)
-    monkeypatch.setattr(latents_triton, "blend_norm_relu", lambda *gaps: PlainBlend(*gaps)())
+    monkeypatch.setattr(latents_triton, "BlendPlan", PlainPlan)
+    monkeypatch.setattr(latents_triton, "MovedPlan", PlainPlan)
+    monkeypatch.setattr(tensorrt_engine, "moments", moments)
+    monkeypatch.setattr(norms_triton, "instance_norm", instance_norm)
 
 
 def motion(count: int, seed: int) -> Fields:
@@ -201,49 +216,35 @@ def test_fused_blend_equals_the_reference(fused: None, builds: list[str], net: J
     assert_equals_the_reference(engine, net, frames)
 
 
-class PlainGraph(GapGraph):
-    """A GapGraph that replays by running anew, on its own tensors."""
-
-    made = 0
-
-    def __init__(self, batch: Any, decoder: Any) -> None:
-        PlainGraph.made += 1
-        self._batch = batch.copy()
-        self._plans = self._batch.plans()
-        self._decoded = decoder()
-        self._outputs = self._run()
-        self._graph = SimpleNamespace(replay=self._replay)
-
-    def _replay(self) -> None:
-        for domain, out in self._run().items():
-            self._outputs[domain].copy_(out)
-
-
 def test_a_shape_is_captured_when_it_comes_again_and_replayed_on_new_features(
     fused: None, net: JWDM, frames: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tensorrt_engine, "GapGraph", PlainGraph)
-    PlainGraph.made = 0
+    """On a CPU a graph is replayed by running anew, on its own tensors."""
     engine = TensorRTEngine(net, "scene", ["labels"], SIZE, "cpu")
-    engine._try_graph()
-    assert engine._graphs_work
-    assert PlainGraph.made == 1
-    PlainGraph.made = 0
+    assert engine._graphs.work
     assert_equals_the_reference(engine, net, frames)
-    assert PlainGraph.made == 0
+    assert len(engine._graphs.kept) == 0
     for turn in range(3):
         assert_equals_the_reference(engine, net, frames.roll(5 * turn, dims=2).flip(0))
-        assert PlainGraph.made == 2  # one blended, one moved
+        # The gap that is moved; the one in place with what fits into its batch.
+        assert set(engine._graphs.kept) == {("between", (3, 1), False), ("between", (3,), True)}
     left, right, _ = engine.encode(frames)
     first = engine.between([Gap(left, right, TIMES)])[0]["scene"].clone()
     again = engine.between([Gap(left, right, TIMES)])[0]["scene"]
     engine.between([Gap(right, left, TIMES)])
     assert torch.equal(first, again)  # a later replay does not write into what was given out
-    for factor in range(2, 9):
-        times = tuple(Fraction(k, factor) for k in range(factor))
+    kept = list(engine._graphs.kept)
+    sevenths = tuple(Fraction(k, 7) for k in (1, 2, 3))
+    for times in (sevenths, TIMES[1:]):  # one graph for all instants
+        replayed = engine.between([Gap(left, right, times)])[0]["scene"]
+        for row, time_ in enumerate(times):
+            torch.testing.assert_close(replayed[row], engine.between([Gap(left, right, (time_,))])[0]["scene"][0])
+    assert [key for key in engine._graphs.kept if key not in kept] == [("between", (1,), False)]
+    monkeypatch.setattr(gap_graph, "GRAPHS_KEPT", 4)
+    for count in range(1, 5):
         for _ in range(2):
-            engine.between([Gap(left, right, times)])
-    assert len(engine._graphs) == tensorrt_engine.GRAPHS_KEPT
+            engine.between([Gap(left, right, tuple(Fraction(k, 9) for k in range(1, 1 + count)))])
+        assert len(engine._graphs.kept) == 4
 
 
 def test_without_capture_it_says_so_once_and_goes_on(
@@ -252,24 +253,23 @@ def test_without_capture_it_says_so_once_and_goes_on(
     def refuse(*_: Any) -> None:
         raise RuntimeError("operation not permitted when stream is capturing\nmore of it")
 
-    monkeypatch.setattr(tensorrt_engine, "GapGraph", refuse)
+    monkeypatch.setattr(gap_graph, "Graphed", refuse)
     engine = TensorRTEngine(net, "scene", ["labels"], SIZE, "cpu")
-    engine._try_graph()
     for _ in range(3):
         assert_equals_the_reference(engine, net, frames)
-    assert engine.notes[1:] == ["no CUDA graph: operation not permitted when stream is capturing"]
+    assert engine.notes[1:] == ["no CUDA graphs: operation not permitted when stream is capturing"]
 
 
+@pytest.mark.parametrize("wrong", [0.0, float("nan")])
 def test_a_graph_that_computes_something_else_is_not_used(
-    fused: None, net: JWDM, frames: Tensor, monkeypatch: pytest.MonkeyPatch
+    fused: None, net: JWDM, frames: Tensor, monkeypatch: pytest.MonkeyPatch, wrong: float
 ) -> None:
-    monkeypatch.setattr(tensorrt_engine, "GapGraph", PlainGraph)
-    monkeypatch.setattr(PlainGraph, "_replay", lambda graph: [out.zero_() for out in graph._outputs.values()])
+    run = gap_graph.Graphed.__call__
+    monkeypatch.setattr(gap_graph.Graphed, "__call__", lambda *given: tuple(out * wrong for out in run(*given)))
     engine = TensorRTEngine(net, "scene", ["labels"], SIZE, "cpu")
-    engine._try_graph()
     for _ in range(3):
         assert_equals_the_reference(engine, net, frames)
-    assert "no CUDA graph: what it computes is" in engine.notes[-1]
+    assert "no CUDA graphs: what they compute is" in engine.notes[-1]
 
 
 def test_plans_are_built_and_compared_once(builds: list[str], net: JWDM, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -300,8 +300,8 @@ def test_plans_are_built_without_a_gpu(
 ) -> None:
     need("tensorrt_rtx", "onnx", "onnxscript")
     built: list[Built] = []
-    real = tensorrt_engine.build
-    monkeypatch.setattr(tensorrt_engine, "build", lambda *arguments: built.append(real(*arguments)) or built[-1])
+    real = tensorrt_plans.build
+    monkeypatch.setattr(tensorrt_plans, "build", lambda *arguments: built.append(real(*arguments)) or built[-1])
     job = Job(Graph(net, DOMAINS, part, precision), 40, 52, target)
     plan = job.plan(cache)
     half = {"fp16": "HALF", "bf16": "BF16"}[precision]
@@ -317,7 +317,7 @@ def test_plans_are_built_without_a_gpu(
         assert told.outputs == [("out_scene", "FLOAT", (-1, 3, 40, 52)), ("out_labels", "FLOAT", (-1, 10, 40, 52))]
     assert told.layers[half] > 10
     assert set(told.layers) <= {half, "FLOAT", "INT32", "INT64", "BOOL"}
-    largest = tensorrt_engine.batch_limit(40, 52)
+    largest = tensorrt_plans.batch_limit(40, 52)
     for shapes in job.shapes.values():
         assert [shape[0] for shape in shapes] == [1, 8, largest]
     (entry,) = cache.entries()
@@ -354,7 +354,7 @@ def test_tensorrt_rtx_has_all_that_running_a_plan_asks_for() -> None:
 def test_a_network_tensorrt_does_not_take_is_one_sentence(net: JWDM) -> None:
     need("tensorrt_rtx")
     with pytest.raises(DeviceError, match="cannot read the network") as caught:
-        tensorrt_engine.build(importlib.import_module("tensorrt_rtx"), b"no ONNX", {}, ADA)
+        tensorrt_plans.build(importlib.import_module("tensorrt_rtx"), b"no ONNX", {}, ADA)
     assert "\n" not in str(caught.value)
 
 

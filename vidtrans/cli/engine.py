@@ -61,7 +61,8 @@ def build(
     from vidtrans.checkpoint import load_model
     from vidtrans.engines.onnx_export import Graph
     from vidtrans.engines.plan_cache import PlanCache
-    from vidtrans.engines.tensorrt_engine import Job, Target, TensorRTEngine, checked_precision, parts_for, unusable
+    from vidtrans.engines.tensorrt_engine import TensorRTEngine, checked_precision, parts_for, unusable
+    from vidtrans.engines.tensorrt_plans import Job, Target
     from vidtrans.errors import DeviceError
     from vidtrans.nets.contract import padded_size
 
