@@ -338,5 +338,7 @@ def _running_precision(compiled: Any) -> str:
         for row in facts
         if row["layerType"].astype(str) in ("Convolution", "Deconvolution")
     )
+    if not kinds:
+        return "fp32"  # nothing that computes: a net may do all its work in the other half
     kind = kinds.most_common(1)[0][0]
     return NAMES.get(kind, kind)
