@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -186,8 +186,16 @@ def minterpolate_seconds(clip: Path) -> tuple[float, float]:
     """Seconds and peak MiB of ffmpeg interpolating the clip to nowhere."""
     command = ["ffmpeg", "-v", "error", "-i", str(clip), "-vf", MINTERPOLATE, "-f", "null", "-"]
     started = time.monotonic()
-    subprocess.run(command, check=True)
-    return time.monotonic() - started, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    process, peak = subprocess.Popen(command), 0.0
+    # Not the usage of the ended child: that begins with what this process held when it forked.
+    while process.poll() is None:
+        with suppress(OSError, StopIteration):
+            lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+            peak = max(peak, int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024)
+        time.sleep(0.005)
+    if process.returncode:
+        raise SystemExit(f"ffmpeg ended with {process.returncode}")
+    return time.monotonic() - started, peak
 
 
 class Kept(Nowhere):
