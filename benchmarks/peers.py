@@ -134,7 +134,7 @@ def measure_speed(clip: Path, engine: str, how: dict[str, str]) -> list[dict[str
     batch = frames[torch.arange(FACTOR) % len(frames)]
     each = clock(lambda: translate.encode(batch), len(frames))
     add("minterpolate alone, no translation", alone, pairs, 0.0, memory, "ffmpeg")
-    add("minterpolate, then CycleGAN", alone + each, pairs, one, memory, words)
+    add("minterpolate, then CycleGAN", alone + each, pairs, one, None, words)
 
     ours = open_engine(engine, paper_model().net, "scene", [], SIZE, samples=lambda: frames, **how)
     encode, finish = count_gflop(net, ("scene",), SIZE)
