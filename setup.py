@@ -33,7 +33,7 @@ setup(
         "kornia",
         "safetensors",
         "rich",
-        "opencv-python-headless",
+        "opencv-python-headless>=5.0",
         "openvino>=2025.0",
         'decord; platform_machine == "x86_64" and sys_platform == "linux"',
     ],

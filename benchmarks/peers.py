@@ -117,8 +117,8 @@ def measure_speed(clip: Path, engine: str, how: dict[str, str]) -> list[dict[str
 
     for name, seen, motion in (
         ("vidtrans", net, "flow"),
-        ("vidtrans --paper", net, "none"),
-        ("vidtrans --paper, every frame lifted", LiftEachFrame(net), "none"),
+        ("vidtrans --motion none", net, "none"),
+        ("vidtrans --motion none, every frame lifted", LiftEachFrame(net), "none"),
     ):
         encode, finish = count_gflop(seen, ("scene", "segmentation"), SIZE)
         reset_peak_memory(how["device"])
