@@ -22,9 +22,9 @@ from vidtrans.bench import machine
 from vidtrans.checkpoint import load_model
 from vidtrans.options import UpsampleOptions
 from vidtrans.pipeline import Moving, Network, Tracker, composers_of, open_writers, run, started_engine
+from vidtrans.stages import cores
 from vidtrans.timeline import pair
 from vidtrans.train.clip import render_clip
-from vidtrans.train.workers import cores
 from vidtrans.video.encoder import choose_pix_fmt
 from vidtrans.video.reader import VideoReader
 

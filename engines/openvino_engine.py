@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-import os
 import platform
 import warnings
 from collections import Counter
@@ -30,6 +29,7 @@ from vidtrans.engines.cache import cache_folder, load_entry, save_entry
 from vidtrans.engines.contract import Report, Samples
 from vidtrans.engines.modules import EncodeLifts, Finish, with_padded_lifts
 from vidtrans.errors import DeviceError, UsageError, VidtransError
+from vidtrans.stages import cores
 
 PRECISIONS = ("fp32", "bf16", "int8")
 HINTS = {"fp32": "f32", "bf16": "bf16"}
@@ -314,11 +314,6 @@ def weights_hash(net: Any) -> str:
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().data)
     return digest.hexdigest()
-
-
-def cores() -> int:
-    """CPUs this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def version_of(distribution: str) -> str:

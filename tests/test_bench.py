@@ -16,6 +16,7 @@ from vidtrans.checkpoint import Model, save_model
 from vidtrans.cli import cli
 from vidtrans.engines import ENGINES, choose, open_engine, unusable
 from vidtrans.engines.contract import Gap
+from vidtrans.engines.latents_triton import why_unavailable
 from vidtrans.errors import UsageError
 from vidtrans.nets.contract import Domain
 from vidtrans.nets.jwdm import JWDM, JWDMConfig
@@ -122,3 +123,7 @@ def test_doctor_lists_every_engine_and_what_is_missing() -> None:
         reason = unusable(name, "cuda" if name in ("cuda", "tensorrt") else "cpu")
         assert f"{name}: {'ready' if reason is None else reason}" in result.output
     assert "libx264" in result.output
+    missing = why_unavailable("cuda")
+    assert f"Triton kernels of cuda and tensorrt: {missing or 'ready'}" in result.output.replace(
+        "plain torch stands in (", ""
+    )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import torch
+
+from vidtrans.stages import cores
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -33,8 +34,3 @@ def in_order(work: Callable[[Item], Result], items: Iterable[Item], workers: int
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
             torch.set_num_threads(before)  # a thread's number becomes that of threads started later
-
-
-def cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

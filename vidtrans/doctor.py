@@ -14,6 +14,7 @@ from vidtrans import __version__
 from vidtrans.checkpoint import BUNDLED
 from vidtrans.engines import ENGINES, choose, unusable
 from vidtrans.engines.cache import cache_folder
+from vidtrans.engines.latents_triton import why_unavailable
 from vidtrans.video.encoder import encoders_here
 
 # distribution -> what needs it
@@ -72,3 +73,6 @@ def _engines() -> Iterator[str]:
         device = "cuda" if name in ("cuda", "tensorrt") else "cpu"
         reason = unusable(name, device)
         yield f"{name}: {'ready' if reason is None else reason}"
+    missing = why_unavailable("cuda")
+    kernels = "ready" if missing is None else f"plain torch stands in ({missing})"
+    yield f"Triton kernels of cuda and tensorrt: {kernels}"
