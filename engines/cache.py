@@ -12,7 +12,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from vidtrans.checkpoint import write_atomically
+from vidtrans.files import write_atomically
 
 
 def cache_folder() -> Path:

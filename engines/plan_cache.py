@@ -18,8 +18,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vidtrans.checkpoint import write_atomically
 from vidtrans.engines.cache import cache_folder
+from vidtrans.files import write_atomically
 
 if sys.platform != "win32":
     import fcntl

@@ -11,8 +11,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from vidtrans.checkpoint import write_atomically
 from vidtrans.errors import InputError
+from vidtrans.files import write_atomically
 
 FORMAT = "vidtrans-run-1"
 

@@ -10,7 +10,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -33,7 +33,8 @@ from vidtrans.nets.jwdm import JWDM, JWDMConfig
 if TYPE_CHECKING:
     # The networks alone can be measured where PyAV is missing.
     from vidtrans.options import UpsampleOptions
-    from vidtrans.video.frame import Frame
+    from vidtrans.video.contract import Output
+from vidtrans.video.frame import Frame
 
 # (engine, device, precision), slowest first; the first row is the reference. What a machine lacks is left out aloud.
 ROWS: tuple[tuple[str, str, str], ...] = (
@@ -296,7 +297,7 @@ class Bench:
         return 1000.0 * median_seconds(work, self.seconds, device)
 
 
-class Nowhere(AbstractContextManager["Nowhere"]):
+class Nowhere(Output):
     """A writer that drops its frames."""
 
     def __init__(self) -> None:

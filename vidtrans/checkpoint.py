@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from vidtrans.errors import UsageError, nearest_names
+from vidtrans.files import write_atomically
 from vidtrans.nets import make_net
 
 FORMAT = "vidtrans-1"
@@ -41,20 +41,6 @@ class Model:
     quality: dict[str, Any] = field(default_factory=dict)
     sha256: str = ""
     bundled: str | None = None
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """The whole file or nothing: written beside its place, flushed to disk, then renamed."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def save_model(

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from dataclasses import dataclass, field, fields
 from fractions import Fraction
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Protocol
+from types import TracebackType
+from typing import Any
 
+import av
 import numpy as np
 import torch
 from torch import Tensor
 
+from vidtrans import __version__
 from vidtrans.checkpoint import Model, load_model
 from vidtrans.compose import Composer
 from vidtrans.engines import choose, open_engine
@@ -25,13 +29,19 @@ from vidtrans.motion import estimate
 from vidtrans.nets.contract import domain_named
 from vidtrans.options import UpsampleOptions
 from vidtrans.stages import Ahead, Sink, StageClock, batched, mapped, timed
-from vidtrans.timeline import Interval, pair
+from vidtrans.timeline import Interval, in_segments, pair
 from vidtrans.video.clock import exact_time_base
 from vidtrans.video.colour import to_uint8_rgb
+from vidtrans.video.contract import Output
 from vidtrans.video.encoder import EncoderOptions, choose_pix_fmt
 from vidtrans.video.frame import Colour, Frame, PixelFormat
+from vidtrans.video.local_file import fingerprint
 from vidtrans.video.reader import VideoInfo, VideoReader
 from vidtrans.video.writer import VideoWriter
+
+# Input frames to a segment. Fewer would cost the encoders more (each segment begins with a whole picture), more would
+# lose more work when a run is stopped.
+SEGMENT_FRAMES = 64
 
 
 @dataclass
@@ -41,6 +51,7 @@ class Summary:
     Attributes:
         outputs: the two files written, the up-converted input first.
         frames_in, frames_out: keyframes read, frames written to each output.
+        frames_continued: of frames_out, those that an earlier run of the same command had finished.
         seconds: wall time; streaming_seconds: of it, from the first frame read to the last one written.
         busy_seconds: per stage, time spent working; bottleneck: the stage with the most.
         cuts: gaps between different scenes, held; repeats: gaps between equal keyframes, held; lost: gaps whose motion
@@ -51,6 +62,7 @@ class Summary:
     outputs: tuple[Path, Path]
     frames_in: int = 0
     frames_out: int = 0
+    frames_continued: int = 0
     seconds: float = 0.0
     streaming_seconds: float = 0.0
     busy_seconds: dict[str, float] = field(default_factory=dict)
@@ -80,14 +92,6 @@ class Decoded:
     left: dict[str, Tensor]
     right: dict[str, Tensor] | None
     motion: Fields | None
-
-
-class Output(AbstractContextManager[Any], Protocol):
-    """What takes finished frames: a VideoWriter, or something else that counts or drops them."""
-
-    notes: list[str]
-
-    def write(self, frame: Frame) -> None: ...
 
 
 def upsample(input: str | Path, to: str, **options: Any) -> Summary:
@@ -135,8 +139,11 @@ def run(
     with ExitStack() as stack:
         reader = stack.enter_context(VideoReader(options.input, *options.span))
         pix_fmt = choose_pix_fmt(options.encoder, reader.info.pix_fmt)
-        files = writers if writers is not None else open_writers(reader.info, pix_fmt, options)
+        identity = identity_of(options, model, source) if writers is None else None
+        files = writers if writers is not None else open_writers(reader.info, pix_fmt, options, identity)
         outputs = [stack.enter_context(file) for file in files]
+        stack.push(partial(_keep_shared_segments, outputs, announce))
+        done = continued_segments(outputs)
         engine, reason = started_engine(model, source, reader.info, options, announce)
         composers = composers_of(model, engine, reader.info, pix_fmt, options)
         announce(f"engine {engine.name} on {engine.device}, {engine.precision} ({reason})")
@@ -147,28 +154,37 @@ def run(
             None if frames is None else options.sampling.count(frames, seconds or frames / reader.info.average_rate)
         )
 
+        summary.frames_out = summary.frames_continued = sum(output.frames_continued for output in outputs[:1])
         streaming = time.monotonic()
-        intervals = timed("read", pair(counted(reader, summary), options.sampling, reader.info.stamp_error), clock)
-        read = stack.enter_context(Ahead("read", intervals, _interval_bytes))
+        paired = pair(counted(reader, summary), options.sampling, reader.info.stamp_error)
+        intervals = timed("read", in_segments(paired, SEGMENT_FRAMES, done), clock)
         tracker = Tracker(moving=options.motion == "flow")
-        moving = stack.enter_context(Ahead("motion", mapped("motion", tracker, read, clock), _moving_bytes))
-        batches = mapped("network", Network(engine), batched(moving, engine.gaps_at_once), clock)
-        decoded = stack.enter_context(Ahead("network", chain.from_iterable(batches), _decoded_bytes))
-        sinks = [
-            stack.enter_context(Sink(f"output {name}", Finisher(name, composer, output, clock), _decoded_bytes))
-            for name, composer, output in zip(engine.domains, composers, outputs, strict=True)
-        ]
-        for item in decoded:
-            for sink in sinks:
-                sink.put(item)
-            summary.frames_out += len(item.interval.instants)
-            progress(summary.frames_out, expected)
+        with ExitStack() as stages:
+            read = stages.enter_context(Ahead("read", intervals, _interval_bytes))
+            moving = stages.enter_context(Ahead("motion", mapped("motion", tracker, read, clock), _moving_bytes))
+            batches = mapped("network", Network(engine), batched(moving, engine.gaps_at_once, ends_segment), clock)
+            decoded = stages.enter_context(Ahead("network", chain.from_iterable(batches), _decoded_bytes))
+            sinks = [
+                stages.enter_context(Sink(f"output {name}", Finisher(name, composer, output, clock), _decoded_bytes))
+                for name, composer, output in zip(engine.domains, composers, outputs, strict=True)
+            ]
+            for item in decoded:
+                for sink in sinks:
+                    sink.put(item)
+                summary.frames_out += len(item.interval.instants)
+                progress(summary.frames_out, expected)
+        for output in outputs:
+            output.complete()
         summary.cuts, summary.repeats, summary.lost = tracker.cuts, tracker.repeats, tracker.lost
     summary.seconds, summary.streaming_seconds = time.monotonic() - started, time.monotonic() - streaming
     summary.busy_seconds, summary.bottleneck = clock.busy_seconds, clock.bottleneck
     notes = [*engine.notes, *reader.notes, *(note for output in outputs for note in output.notes)]
     summary.notes = list(dict.fromkeys(notes))
     return summary
+
+
+def ends_segment(item: Moving) -> bool:
+    return item.interval.ends_segment
 
 
 def counted(frames: Iterable[Frame], summary: Summary) -> Iterator[Frame]:
@@ -216,7 +232,8 @@ class Tracker:
 class Network:
     """The stages encode and between: a keyframe goes through the encoder once and serves both of its gaps.
 
-    One that no output leans on, as where the rate goes down, is not encoded at all.
+    One that no output leans on, as where the rate goes down, is not encoded at all. One that two segments share is
+    encoded in both: what a batch is made of changes the last bits, and a segment's batches are its own.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -249,7 +266,7 @@ class Network:
             decoded.append(
                 Decoded(item.interval, outputs, gap.left.decoded, None if right is None else right.decoded, gap.motion)
             )
-        last = items[-1].interval.right
+        last = None if ends_segment(items[-1]) else items[-1].interval.right
         self._known = {last: self._known[last]} if last is not None and last in self._known else {}
         return decoded
 
@@ -268,6 +285,8 @@ class Finisher:
         with self._clock.working(f"write {name}"):
             for frame in frames:
                 self._output.write(frame)
+            if item.interval.ends_segment:
+                self._output.end_segment()
 
 
 def source_domain(model: Model, options: UpsampleOptions) -> str:
@@ -315,7 +334,46 @@ def footage_samples(path: Path) -> Tensor:
         return torch.stack([torch.from_numpy(to_uint8_rgb(frame)) for frame in islice(reader, 0, 64, 4)])
 
 
-def open_writers(info: VideoInfo, pix_fmt: PixelFormat, options: UpsampleOptions) -> Iterator[VideoWriter]:
+def continued_segments(outputs: Sequence[Output]) -> int:
+    """How many finished segments all outputs share; all continue after these, cut at the same frame."""
+    done = min(output.segments_done for output in outputs)
+    for output in outputs:
+        output.continue_after(done)
+    return done
+
+
+def _keep_shared_segments(
+    outputs: Sequence[Output],
+    announce: Callable[[str], None],
+    kind: type[BaseException] | None,
+    value: BaseException | None,
+    trace: TracebackType | None,
+) -> None:
+    """A run that fails leaves the segments that all outputs have."""
+    if kind is not None and continued_segments(outputs):
+        announce("what is finished is kept; the same command continues it")
+
+
+def identity_of(options: UpsampleOptions, model: Model, source: str) -> dict[str, Any]:
+    """What must be equal for one run to continue another: whatever changes a single packet of the outputs."""
+    choice = choose(options.engine, options.device)
+    told = {f.name: getattr(options, f.name) for f in fields(options)}
+    for name in ("input", "output", "output_to", "overwrite", "model", "engine", "device", "from_"):
+        del told[name]
+    return {
+        "input": fingerprint(options.input),
+        "options": {name: str(value) for name, value in told.items()},
+        "source": source,
+        "model": model.sha256,
+        "engine": [choice.engine, choice.device],
+        "segment_frames": SEGMENT_FRAMES,
+        "versions": {"vidtrans": __version__, "torch": torch.__version__, "av": av.__version__},
+    }
+
+
+def open_writers(
+    info: VideoInfo, pix_fmt: PixelFormat, options: UpsampleOptions, identity: dict[str, Any] | None
+) -> Iterator[VideoWriter]:
     sampling = options.sampling
     steps = sampling.steps(info.time_base)
     time_base = exact_time_base(*steps)
@@ -336,6 +394,7 @@ def open_writers(info: VideoInfo, pix_fmt: PixelFormat, options: UpsampleOptions
             overwrite=options.overwrite,
             sample_aspect_ratio=info.sample_aspect_ratio,
             display_matrix=info.display_matrix,
+            identity=identity,
         )
         if any((step / writer.time_base).denominator > 1 for step in steps):
             hint = "; .mp4, .mov and .nut are exact" if exact else ""

@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
 from types import TracebackType
 from typing import Generic, TypeVar
 
@@ -118,10 +117,15 @@ def mapped(stage: str, work: Callable[[Item], Result], items: Iterable[Item], cl
         yield result
 
 
-def batched(items: Iterable[Item], count: int) -> Iterator[list[Item]]:
-    """Items in lists of `count`, the last one shorter."""
-    iterator = iter(items)
-    while batch := list(islice(iterator, count)):
+def batched(items: Iterable[Item], count: int, ends: Callable[[Item], bool]) -> Iterator[list[Item]]:
+    """Items in lists of `count`; shorter where an item `ends` its list, and at the end."""
+    batch: list[Item] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == count or ends(item):
+            yield batch
+            batch = []
+    if batch:
         yield batch
 
 

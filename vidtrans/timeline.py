@@ -34,11 +34,15 @@ class Interval:
 
     Attributes:
         instants: one output frame or more, ascending; t = 0 in all of them where the keyframe is held.
+        index: number of the left keyframe among the input's frames.
+        ends_segment: whether a segment of the outputs ends with it, see `in_segments`.
     """
 
     left: Frame
     right: Frame | None
     instants: tuple[Instant, ...]
+    index: int = 0
+    ends_segment: bool = False
 
     @property
     def is_held(self) -> bool:
@@ -135,6 +139,7 @@ def pair(
     if sampling.rate is not None:
         slack = min(slack, 1 / (2 * sampling.rate))  # of two instants at most one is a keyframe
     origin = Fraction(0)
+    index = 0
     left: Frame | None = None
     wanted: list[tuple[Fraction, Fraction]] = []  # (t, time) in the span of left
     waiting: Interval | None = None  # for the next instant, which ends its last one
@@ -142,7 +147,7 @@ def pair(
         origin = origin if index else right.time
         following = sampling.instants(index, right, origin, slack)
         if left is not None and wanted:
-            waiting = _interval(left, right, wanted)
+            waiting = _interval(left, right, wanted, index - 1)
         if waiting is not None and following:
             yield waiting.until(following[0][1])
             waiting = None
@@ -152,13 +157,31 @@ def pair(
     end = sampling.moved(left.time + left.duration, origin)
     kept = [(t, time) for t, time in wanted if t == 0 or sampling.tail == "hold"]
     if kept:
-        last = _interval(left, None, [(Fraction(0), time) for _, time in kept])
+        last = _interval(left, None, [(Fraction(0), time) for _, time in kept], index)
         yield last.until(wanted[len(kept)][1] if len(kept) < len(wanted) else end)
     elif waiting is not None:
         yield waiting.until(end)
 
 
-def _interval(left: Frame, right: Frame | None, wanted: list[tuple[Fraction, Fraction]]) -> Interval:
+def in_segments(intervals: Iterable[Interval], length: int, skip: int = 0) -> Iterator[Interval]:
+    """The same intervals, the last one of every `length` input frames marked; the first `skip` segments are left out.
+
+    What is made of a segment depends on nothing outside but the keyframe it shares with the next.
+    """
+    before: Interval | None = None
+    ended = 0
+    for interval in intervals:
+        if before is not None:
+            ends = interval.index // length > before.index // length
+            if ended >= skip:
+                yield replace(before, ends_segment=ends)
+            ended += ends
+        before = interval
+    if before is not None and ended >= skip:
+        yield replace(before, ends_segment=True)
+
+
+def _interval(left: Frame, right: Frame | None, wanted: list[tuple[Fraction, Fraction]], index: int) -> Interval:
     """The last instant still without a length."""
     times = [time for _, time in wanted]
     lengths = [after - before for before, after in pairwise(times)]
@@ -166,4 +189,5 @@ def _interval(left: Frame, right: Frame | None, wanted: list[tuple[Fraction, Fra
         left,
         right,
         tuple(Instant(t, time, length) for (t, time), length in zip(wanted, [*lengths, Fraction(0)], strict=True)),
+        index,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import av
+import cv2
 
 from vidtrans.errors import OutputError, nearest_names
 from vidtrans.video.frame import FULL_RANGE_NAMES, PIXEL_FORMATS, PixelFormat, nearest_planar
@@ -22,6 +23,7 @@ _COMMON_CODECS = (
     "h264_nvenc",
     "hevc_nvenc",
 )
+_AVX512_SKX = 256  # OpenCV's number of AVX-512 with the extensions that x264 uses; Python has no name for it
 # Good to the eye at twice the size or so of FFmpeg's own defaults: what is made here is often processed further.
 _DEFAULT_CRF = {"libx264": 17, "libx264rgb": 17, "libx265": 18, "libvpx-vp9": 24, "libsvtav1": 24}
 
@@ -113,6 +115,10 @@ def encoder_settings(options: EncoderOptions, codec: av.Codec) -> tuple[dict[str
     if codec.name == "libx265":
         # It writes its own report to stderr, past FFmpeg's log.
         settings["x265-params"] = "log-level=error:lossless=1" if options.crf == 0 else "log-level=error"
+    if codec.name in ("libx264", "libx264rgb") and cv2.checkHardwareSupport(_AVX512_SKX):
+        # With AVX-512 its macroblock tree reads past the end of rows whose number of macroblocks is no multiple of 8:
+        # the same frames give other packets from run to run. With AVX2 they do not.
+        settings["x264-params"] = "asm=avx2"
     if "forced-idr" in known:
         settings["forced-idr"] = "1"  # a keyframe that the writer asks for is one that nothing before it leans on
     crf = _DEFAULT_CRF.get(codec.name) if options.crf is None else options.crf

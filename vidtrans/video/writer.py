@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import av
 import numpy as np
 from av.video.frame import PictureType
 
 from vidtrans.errors import OutputError
+from vidtrans.stages import cores
 from vidtrans.video.carried import CarriedStreams
+from vidtrans.video.contract import Output
 from vidtrans.video.encoder import EncoderOptions, encoder_settings, find_encoder, stored_pix_fmt
 from vidtrans.video.excerpt import WHOLE, Excerpt
 from vidtrans.video.frame import TAG_RANGE_FULL, TAG_RANGE_LIMITED, Colour, Frame, PixelFormat
+from vidtrans.video.segments import SegmentStore
 
 Packet: TypeAlias = "av.Packet[av.VideoStream]"
+OutputContainer: TypeAlias = "av.container.OutputContainer"
 
 
 class Segment:
-    """A run of frames through one encoder, from its first frame to its flush.
+    """A run of frames through an encoder of its own, from its first frame to its flush: a closed group of pictures.
 
     Packets leave in another order than frames come, and MP4 stores steps between packets: it would lose the length of
     the last frame where frames differ in length. So every packet carries the duration of its own frame, and in a run of
@@ -31,8 +36,12 @@ class Segment:
     between decoding and showing as the first.
     """
 
-    def __init__(self, stream: av.VideoStream, pix_fmt: PixelFormat, colour: Colour, time_base: Fraction) -> None:
+    def __init__(
+        self, stream: av.VideoStream, owner: OutputContainer, pix_fmt: PixelFormat, colour: Colour, time_base: Fraction
+    ) -> None:
+        self.frames = 0
         self._stream = stream
+        self._owner = owner  # a stream lives as long as its container
         self._pix_fmt = pix_fmt
         self._colour = colour
         self._time_base = time_base
@@ -44,6 +53,7 @@ class Segment:
     def encode(self, frame: Frame) -> list[Packet]:
         """Takes a frame and passes on the one before; returns the packets that are ready."""
         held, self._held = self._held, frame
+        self.frames += 1
         if held is None:
             return []
         self._varies |= held.duration != frame.duration
@@ -91,12 +101,15 @@ class Segment:
         return packets
 
 
-class VideoWriter:
+class VideoWriter(Output):
     """Encodes frames into a new file beside a copy of the input's audio; a context manager.
 
     Everything that can be refused is refused by the constructor. Until `close` the file is called
     `.NAME.partial.EXTENSION`; it takes its final name when it is complete and on the disk. An exception inside the
-    `with` block, or `abort`, leaves nothing behind.
+    `with` block, or `abort`, leaves nothing behind but, where the output has an identity, its finished segments.
+
+    Every segment has an encoder of its own, and begins and ends where the caller says (`end_segment`), so that a run
+    that was stopped and continued makes the same packets as one that was not.
 
     Args:
         path: the file to make; its extension chooses the container.
@@ -114,13 +127,13 @@ class VideoWriter:
         overwrite: whether a file of that name may be replaced.
         sample_aspect_ratio: width over height of a pixel; None: not declared.
         display_matrix: nine fixed-point numbers that turn the picture for display; None: shown as stored.
+        identity: what must be equal for a later run to continue this one, JSON values; None: cannot be continued.
 
     Attributes:
         path: the file to make.
         notes: things a user should be told, one line each.
         time_base: seconds per tick of the file's clock, to which every frame's time is rounded once; the one asked for
             or a part of it where the container can.
-        segments: the runs of frames the file is made of.
 
     Raises:
         OutputError: the file cannot be made this way; says what would work.
@@ -143,6 +156,7 @@ class VideoWriter:
         overwrite: bool = False,
         sample_aspect_ratio: Fraction | None = None,
         display_matrix: tuple[int, ...] | None = None,
+        identity: dict[str, Any] | None = None,
     ) -> None:
         self.path = Path(path)
         self.notes: list[str] = []
@@ -158,29 +172,49 @@ class VideoWriter:
         self._end: Fraction | None = None
         self._carried: CarriedStreams | None = None
         self._carried_until = None if excerpt.until is None else excerpt.until - excerpt.shift
-        self._container = _open(self._partial, time_base)
-        try:
-            nominal = rate.limit_denominator(1_000_000)  # FFmpeg counts both parts in 32 bits
-            stream = self._container.add_stream(
-                encoder.codec, rate=nominal, options=settings, width=width, height=height
+        self._colour, self._ticks = colour, time_base
+        self._segment: Segment | None = None
+        self._last_dts: int | None = None
+        self._is_complete = False
+        self._stored: SegmentStore | None = None
+        threads = encoder.threads or cores()
+        if identity is not None:
+            self._stored = SegmentStore(self.path, identity, threads=threads, overwrite=overwrite)
+            threads = self._stored.threads
+        nominal = rate.limit_denominator(1_000_000)  # FFmpeg counts both parts in 32 bits
+        pixels = stored_pix_fmt(codec, pix_fmt)
+
+        def add_stream(container: OutputContainer) -> av.VideoStream:
+            stream = container.add_stream(
+                encoder.codec, rate=nominal, options=dict(settings), width=width, height=height
             )
             assert isinstance(stream, av.VideoStream)
             context = stream.codec_context
-            context.pix_fmt = stored_pix_fmt(codec, pix_fmt)
+            context.pix_fmt = pixels
             context.time_base = time_base
-            context.thread_count = encoder.threads
+            context.thread_count = threads
             context.colorspace, context.color_range = colour.matrix_tag, colour.range_tag
             context.color_primaries, context.color_trc = colour.primaries, colour.transfer
             if sample_aspect_ratio is not None:
                 context.sample_aspect_ratio = sample_aspect_ratio
+            return stream
+
+        self._add_stream = add_stream
+        try:
+            self._container = _open(self._partial, time_base)
+        except BaseException:
+            self._let_go()
+            raise
+        try:
+            self._stream = add_stream(self._container)
             if display_matrix is not None:
-                stream.set_display_matrix(display_matrix)
+                self._stream.set_display_matrix(display_matrix)
             if carry_from is not None:
                 self._carried = CarriedStreams(
                     Path(carry_from), self._container, self.notes, excerpt, audio=carry_audio
                 )
             self._container.start_encoding()
-            self.time_base = Fraction(stream.time_base or time_base)
+            self.time_base = Fraction(self._stream.time_base or time_base)
             if rate * self.time_base > 1:
                 raise OutputError(
                     f"{self.path}: {float(rate):g} frames per second would share time stamps, of which "
@@ -194,7 +228,19 @@ class VideoWriter:
         except BaseException:
             self.abort()
             raise
-        self.segments = [Segment(stream, pix_fmt, colour, time_base)]
+
+    @property
+    def segments_done(self) -> int:
+        return len(self._stored.segments) if self._stored else 0
+
+    @property
+    def frames_continued(self) -> int:
+        return sum(facts.frames for facts in self._stored.segments) if self._stored else 0
+
+    def continue_after(self, count: int) -> None:
+        if self._stored is not None:
+            self._stored.keep(count)
+            self._end = self._stored.segments[-1].end if count else None
 
     def __enter__(self) -> VideoWriter:
         return self
@@ -224,28 +270,64 @@ class VideoWriter:
             )
         self._end = frame.time + frame.duration
         try:
-            self._mux(self.segments[-1].encode(frame))
+            if self._segment is None:
+                # Nothing is written to this container: it is where a second encoder of the same settings comes from.
+                scratch = av.open(io.BytesIO(), "w", format=self._container.format.name)
+                self._segment = Segment(self._add_stream(scratch), scratch, self._pix_fmt, self._colour, self._ticks)
+            self._take(self._segment.encode(frame))
         except (av.FFmpegError, OSError) as error:
             raise OutputError(f"{self.path}: cannot be written further ({error})") from error
 
-    def close(self) -> None:
-        """Flushes the encoder, copies the rest of the audio and gives the file its name.
+    def end_segment(self) -> None:
+        """A segment ends after the frames so far; without new frames nothing ends.
 
         Raises:
-            OutputError: the file cannot be completed, or no frame was written; nothing is left behind.
+            OutputError: the encoder or the disk refuses.
         """
+        if self._segment is None:
+            return
+        assert self._end is not None
+        try:
+            self._take(self._segment.flush())
+            if self._stored is not None:
+                self._stored.finish(self._segment.frames, self._end)
+        except (av.FFmpegError, OSError) as error:
+            raise OutputError(f"{self.path}: cannot be written further ({error})") from error
+        self._segment = None
+
+    def complete(self) -> None:
+        if self._is_complete:
+            return
         try:
             if self._end is None:
                 raise OutputError(f"{self.path}: no frame was written")
-            self._mux(self.segments[-1].flush())
+            self.end_segment()
+            if self._stored is not None:
+                for packet in self._stored.packets():
+                    packet.time_base = self._ticks
+                    self._mux(packet)
             if self._carried is not None:
                 self._carried.copy_until(None if self._carried_until is None else max(self._carried_until, self._end))
                 self._carried.close()
             self._container.close()
             with self._partial.open("rb+") as file:
                 os.fsync(file.fileno())
-            self._partial.replace(self.path)
         except (av.FFmpegError, OSError) as error:
+            raise OutputError(f"{self.path}: cannot be completed ({error})") from error
+        self._is_complete = True
+
+    def close(self) -> None:
+        """Completes the file and gives it its name.
+
+        Raises:
+            OutputError: the file cannot be completed, or no frame was written.
+        """
+        try:
+            self.complete()
+            self._partial.replace(self.path)
+            if self._stored is not None:
+                self._stored.remove()
+        except OSError as error:
             self.abort()
             raise OutputError(f"{self.path}: cannot be completed ({error})") from error
         except BaseException:
@@ -253,19 +335,39 @@ class VideoWriter:
             raise
 
     def abort(self) -> None:
-        """Drops everything; may be called twice."""
+        """Drops everything but finished segments; may be called twice."""
         # Removed first: closing then finds no file to finish.
         self._partial.unlink(missing_ok=True)
         with contextlib.suppress(av.FFmpegError, OSError):
             self._container.close()
         if self._carried is not None:
             self._carried.close()
+        self._let_go()
 
-    def _mux(self, packets: list[Packet]) -> None:
+    def _let_go(self) -> None:
+        if self._stored is not None:
+            self._stored.close()
+
+    def _take(self, packets: list[Packet]) -> None:
+        """Packets as they leave a segment's encoder: to the disk until all are there, or straight to the container."""
         for packet in packets:
-            if self._carried is not None and packet.dts is not None:
-                self._carried.copy_until(packet.dts * packet.time_base)
-            self._container.mux(packet)
+            if self._stored is not None:
+                self._stored.append(packet)
+            else:
+                self._mux(packet)
+
+    def _mux(self, packet: Packet) -> None:
+        """The packet to the container, after what is carried and due before it."""
+        dts = _ticks(packet.dts)
+        if self._last_dts is not None and dts <= self._last_dts:
+            # Every encoder puts its first decoding times before its first picture, as far as its pictures are long:
+            # where those of this segment are longer than the last ones of the segment before, too far.
+            dts = packet.dts = self._last_dts + 1
+        self._last_dts = dts
+        if self._carried is not None:
+            self._carried.copy_until(dts * self._ticks)
+        packet.stream = self._stream
+        self._container.mux(packet)
 
 
 def check_output_path(path: Path, *, overwrite: bool) -> None:
