@@ -333,6 +333,8 @@ def open_writers(info: VideoInfo, pix_fmt: PixelFormat, options: UpsampleOptions
             carry_from=options.input,
             carry_audio=not options.slowmo,
             excerpt=info.excerpt,
+            slowdown=sampling.factor if options.slowmo else Fraction(1),
+            origin=info.start_time,
             overwrite=options.overwrite,
             sample_aspect_ratio=info.sample_aspect_ratio,
             display_matrix=info.display_matrix,
