@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -63,6 +63,7 @@ class Carriage:
         language: as the input states it.
         becomes: the codec in the output, the same where it is copied; None: left out.
         remark: why it is left out, or what a conversion loses.
+        bits_per_second: of audio, where it is known.
         extradata: what the output's stream says before its first packet, where that differs from the input's.
     """
 
@@ -72,6 +73,7 @@ class Carriage:
     language: str | None = None
     becomes: str | None = None
     remark: str = ""
+    bits_per_second: int = 0
     extradata: bytes | None = field(default=None, repr=False)
 
     @property
@@ -91,9 +93,9 @@ class Carriage:
         return f"{what}{': ' if self.remark else ''}{self.remark}"
 
     @property
-    def strips_adts(self) -> bool:
-        """Whether every packet's own header goes."""
-        return self.extradata is not None
+    def sounds(self) -> bool:
+        """Whether it is audio that is copied."""
+        return self.kind == "audio" and self.becomes is not None
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,7 @@ def plan_carriage(source: Path, format_name: str, *, audio: bool = True) -> Carr
                 continue
             carriage = _choose(stream, kind, samples.get(stream.index), format_name)
             if kind == "audio" and not audio:
-                carriage = Carriage(stream.index, kind, carriage.codec, carriage.language, None, "not asked for")
+                carriage = replace(carriage, becomes=None, remark="not asked for")
             elif carriage.becomes != carriage.codec:
                 notes.append(f"{carriage.name} ({carriage.codec}) is {carriage.fate}")
             streams.append(carriage)
@@ -239,38 +241,29 @@ def _unchanged(packet: Packet) -> list[Packet]:
 
 
 def _choose(stream: Stream, kind: Kind, sample: bytes | None, format_name: str) -> Carriage:
-    codec = codec_of(stream)
     language = stream.metadata.get("language")
-    carriage = Carriage(stream.index, kind, codec, None if language is None else plain(language))
-
-    def become(target: str | None, remark: str = "", extradata: bytes | None = None) -> Carriage:
-        return Carriage(stream.index, kind, codec, carriage.language, target, remark, extradata)
-
-    if kind == "data" and "timecode" in stream.metadata:
-        return become(None, "a timecode counts frames at the input's rate")
-    if kind in ("attachment", "cover"):
-        if _holds_file(kind, codec, format_name):
-            return become(codec)
-        able = next((extension for extension, name in _CONTAINERS.items() if _holds_file(kind, codec, name)), None)
-        return become(None, _cannot(format_name, able))
-    found = _held(stream, become(codec), sample, format_name)
-    if found is not None:
-        return found
-    if kind == "subtitle" and codec in TEXT_CODECS:
-        for target in TEXT_TARGETS:
-            lost = "positions, fonts and effects are left out" if codec == "ass" else ""
-            found = _held(stream, become(target, lost), sample, format_name)
-            if found is not None:
-                return found
-    able = next(
-        (
-            extension
-            for extension, name in _CONTAINERS.items()
-            if name != format_name and _held(stream, become(codec), sample, name) is not None
-        ),
-        None,
+    rate = stream.codec_context.bit_rate if isinstance(stream, AudioStream) and stream.codec_context else None
+    base = Carriage(
+        stream.index,
+        kind,
+        codec_of(stream),
+        None if language in (None, "und") else plain(language),
+        bits_per_second=rate or 0,
     )
-    return become(None, _cannot(format_name, able))
+    if kind == "data" and "timecode" in stream.metadata:
+        return replace(base, remark="a timecode counts frames at the input's rate")
+    same = replace(base, becomes=base.codec)
+    lost = "positions, fonts and effects are left out" if base.codec == "ass" else ""
+    texts = TEXT_TARGETS if kind == "subtitle" and base.codec in TEXT_CODECS else ()
+    for wish in (same, *(replace(base, becomes=target, remark=lost) for target in texts)):
+        if (found := _held(stream, wish, sample, format_name)) is not None:
+            return found
+    able = (
+        extension
+        for extension, name in _CONTAINERS.items()
+        if name != format_name and _held(stream, same, sample, name) is not None
+    )
+    return replace(base, remark=_cannot(format_name, next(able, None)))
 
 
 def _cannot(format_name: str, able: str | None) -> str:
@@ -283,12 +276,6 @@ def _cannot(format_name: str, able: str | None) -> str:
 
 def _nickname(format_name: str) -> str:
     return _NICKNAMES.get(format_name, format_name)
-
-
-def _holds_file(kind: Kind, codec: str, format_name: str) -> bool:
-    if kind == "cover":
-        return codec in _COVERS_IN.get(format_name, ())
-    return format_name in _ATTACHMENTS_IN
 
 
 def _first_packets(container: av.container.InputContainer) -> dict[int, bytes]:
@@ -313,6 +300,10 @@ def _first_packets(container: av.container.InputContainer) -> dict[int, bytes]:
 
 def _held(stream: Stream, carriage: Carriage, sample: bytes | None, format_name: str) -> Carriage | None:
     """The same, if the container can hold it: what is written comes back as what it was."""
+    if carriage.kind == "cover":
+        return carriage if carriage.codec in _COVERS_IN.get(format_name, ()) else None
+    if carriage.kind == "attachment":
+        return carriage if format_name in _ATTACHMENTS_IN else None
     if stream.codec_context is None and carriage.kind != "data":
         return None  # neither PyAV nor the decoders here know what it is
     if isinstance(stream, AudioStream) and sample is not None and format_name not in _KEEPS_ADTS:
@@ -341,7 +332,7 @@ def _without_adts(stream: AudioStream, carriage: Carriage, sample: bytes) -> Car
         return carriage
     (stripped,) = av.BitStreamFilterContext("aac_adtstoasc", stream).filter(av.Packet(sample))
     config = bytes(stripped.get_sidedata("new_extradata"))
-    return Carriage(carriage.index, "audio", "aac", carriage.language, "aac", carriage.remark, config)
+    return replace(carriage, extradata=config)
 
 
 def _rehearse(output: Output, stream: Stream, carriage: Carriage, sample: bytes | None) -> list[Packet]:
