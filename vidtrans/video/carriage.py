@@ -190,7 +190,7 @@ def add_stream(
         target = output.add_stream_from_template(stream, opaque=True)
         if carriage.extradata is not None:
             target.codec_context.extradata = carriage.extradata
-            through = av.BitStreamFilterContext("aac_adtstoasc", stream).filter
+            through = _without_headers(stream)
     target.metadata.clear()
     target.metadata.update(stream_tags(stream))
     target.disposition = stream.disposition
@@ -238,6 +238,24 @@ def plain(text: str, longest: int = 40) -> str:
 
 def _unchanged(packet: Packet) -> list[Packet]:
     return [packet]
+
+
+def _without_headers(stream: Stream) -> Callable[[Packet], list[Packet]]:
+    """Takes the header off every packet of AAC."""
+    strip = av.BitStreamFilterContext("aac_adtstoasc", stream).filter
+
+    def through(packet: Packet) -> list[Packet]:
+        bare = []
+        for stripped in strip(packet):
+            # Anew: the first one also carries what the stream's header has said by now, and Matroska would write that
+            # over the file's head.
+            packet = av.Packet(bytes(stripped))
+            packet.pts, packet.dts, packet.duration = stripped.pts, stripped.dts, stripped.duration
+            packet.is_keyframe = stripped.is_keyframe
+            bare.append(packet)
+        return bare
+
+    return through
 
 
 def _choose(stream: Stream, kind: Kind, sample: bytes | None, format_name: str) -> Carriage:

@@ -56,8 +56,8 @@ class CarriedStreams:
             of which single packets could not be.
         excerpt: the part of the input that is used.
         audio: whether audio is copied.
-        slowdown, origin: an instant t of the output's clock is moved to origin + (t - origin) * slowdown, and lengths
-            are multiplied; audio cannot be. Seconds.
+        slowdown, origin: an instant t after origin (seconds) is moved to origin + (t - origin) * slowdown, and lengths
+            are multiplied; audio cannot be.
 
     Attributes:
         streams: what becomes of each stream.
@@ -180,15 +180,14 @@ class CarriedStreams:
             end = min(end, self._excerpt.until)
         if end <= begin:
             return None
-        start, stop = self._moved(begin, time_base), self._moved(end, time_base)
+        start, stop = max(0, self._moved(begin, time_base)), self._moved(end, time_base)
         return {**chapter, "start": start, "end": stop, "time_base": time_base}
 
     def _moved(self, time: Fraction, time_base: Fraction) -> int:
         """Ticks of a time of the input on the output's clock."""
         ticks = time / time_base - round(self._excerpt.shift / time_base)  # the same whole step for every packet
-        if self._slowdown != 1:
-            ticks = (ticks - self._origin / time_base) * self._slowdown + self._origin / time_base
-        return round(ticks)
+        late = ticks - self._origin / time_base
+        return round(ticks + late * (self._slowdown - 1) if late > 0 else ticks)
 
     def _demux(self) -> Iterator[tuple[Fraction, Packet | None]]:
         """What is due when; None: a picture, which only tells the time."""
