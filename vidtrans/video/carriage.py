@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -47,9 +48,12 @@ _COVER_MIME_TYPES = {"mjpeg": "image/jpeg", "png": "image/png", "gif": "image/gi
 _ATTACHMENTS_IN = ("matroska",)
 # Formats that keep AAC with a header of its own before every packet, as transport streams do.
 _KEEPS_ADTS = ("mpegts", "adts")
+# MP4 has one name for both, and decoders tell them apart.
+_READ_BACK_AS = {"mp2": "mp3"}
 # Of the first packets of a file, as many as it takes to find one of every audio stream, and at most so many.
 _MOST_SAMPLED_PACKETS = 2000
 _MOST_SAMPLED_BYTES = 32 << 20
+_SHORTAGES = (errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE)
 
 
 @dataclass(frozen=True)
@@ -329,11 +333,19 @@ def _held(stream: Stream, carriage: Carriage, sample: bytes | None, format_name:
             carriage = _without_adts(stream, carriage, sample)
         except (av.FFmpegError, ValueError):
             return None
-    read = _rehearsed(format_name, lambda output: [_rehearse(output, stream, carriage, sample)])
+
+    def build(output: Output) -> Iterable[list[Packet]]:
+        return [_rehearse(output, stream, carriage, sample)]
+
+    read = _rehearsed(format_name, build)
+    if read is None and carriage.kind == "audio":
+        # Once, on a busy machine, this failed for a moment and for no reason found since. Sound is worth a second look.
+        read = _rehearsed(format_name, build)
     if read is None:
         return None
     with read:
-        matching = [back for back in read.streams if back.type == stream.type and codec_of(back) == carriage.becomes]
+        names = (carriage.becomes, _READ_BACK_AS.get(carriage.codec))
+        matching = [back for back in read.streams if back.type == stream.type and codec_of(back) in names]
         if not matching:
             return None
         if carriage.kind == "subtitle" and format_name not in _CONTAINERS.values():
@@ -370,7 +382,11 @@ def _rehearse(output: Output, stream: Stream, carriage: Carriage, sample: bytes 
 def _rehearsed(
     format_name: str, build: Callable[[Output], Iterable[list[Packet]]]
 ) -> av.container.InputContainer | None:
-    """A small file made in memory and opened again; None where it cannot be made."""
+    """A small file made in memory and opened again; None where it cannot be made.
+
+    Raises:
+        OSError: not for what the file is: for want of memory and the like.
+    """
     memory = io.BytesIO()
     try:
         with av.open(memory, "w", format=format_name) as output:
@@ -380,7 +396,9 @@ def _rehearsed(
                 output.mux(packets)
         memory.seek(0)
         return av.open(memory, "r", metadata_errors="replace")
-    except (av.FFmpegError, ValueError, OSError):
+    except (av.FFmpegError, ValueError, OSError) as error:
+        if getattr(error, "errno", None) in _SHORTAGES:
+            raise
         return None
 
 
