@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from vidtrans.dry_run import plan as plan
     from vidtrans.pipeline import upsample as upsample
 
-__all__ = ["__version__", "upsample"]
+__all__ = ["__version__", "plan", "upsample"]
 
 
 def __getattr__(name: str) -> Any:
@@ -18,4 +19,8 @@ def __getattr__(name: str) -> Any:
         from vidtrans.pipeline import upsample
 
         return upsample
+    if name == "plan":
+        from vidtrans.dry_run import plan
+
+        return plan
     raise AttributeError(f"module 'vidtrans' has no attribute {name!r}")

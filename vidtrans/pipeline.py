@@ -28,6 +28,7 @@ from vidtrans.latents import Fields
 from vidtrans.motion import estimate
 from vidtrans.nets.contract import domain_named
 from vidtrans.options import UpsampleOptions
+from vidtrans.preflight import prepare
 from vidtrans.stages import Ahead, Sink, StageClock, batched, mapped, timed
 from vidtrans.timeline import Interval, in_segments, pair
 from vidtrans.video.clock import exact_time_base
@@ -106,7 +107,17 @@ def upsample(input: str | Path, to: str, **options: Any) -> Summary:
     Raises:
         VidtransError: one of its kinds, see errors.py; no output is left under its final name.
     """
-    encoder = {f.name: options.pop(f.name) for f in fields(EncoderOptions) if f.name in options}
+    return run(parsed_options(input, to, options))
+
+
+def parsed_options(input: str | Path, to: str, options: dict[str, Any]) -> UpsampleOptions:
+    """The options of a run, from their names in Python.
+
+    Raises:
+        UsageError: there is no such option, or it does not fit.
+    """
+    encoder = {f.name: options[f.name] for f in fields(EncoderOptions) if f.name in options}
+    options = {name: value for name, value in options.items() if name not in encoder}
     known = [f.name for f in fields(UpsampleOptions) if f.name not in ("input", "to", "encoder")]
     for name in options:
         if name not in known:
@@ -114,7 +125,7 @@ def upsample(input: str | Path, to: str, **options: Any) -> Summary:
     for name in ("output", "output_to"):
         if options.get(name) is not None:
             options[name] = Path(options[name])
-    return run(UpsampleOptions(input=Path(input), to=to, encoder=EncoderOptions(**encoder), **options))
+    return UpsampleOptions(input=Path(input), to=to, encoder=EncoderOptions(**encoder), **options)
 
 
 def run(
@@ -138,6 +149,9 @@ def run(
     clock = StageClock()
     with ExitStack() as stack:
         reader = stack.enter_context(VideoReader(options.input, *options.span))
+        if writers is None:
+            for note in prepare(reader.info, options).notes:
+                announce(note)
         pix_fmt = choose_pix_fmt(options.encoder, reader.info.pix_fmt)
         identity = identity_of(options, model, source) if writers is None else None
         files = writers if writers is not None else open_writers(reader.info, pix_fmt, options, identity)
@@ -391,6 +405,8 @@ def open_writers(
             carry_from=options.input,
             carry_audio=not options.slowmo,
             excerpt=info.excerpt,
+            slowdown=sampling.factor if options.slowmo else Fraction(1),
+            origin=info.start_time,
             overwrite=options.overwrite,
             sample_aspect_ratio=info.sample_aspect_ratio,
             display_matrix=info.display_matrix,

@@ -100,7 +100,16 @@ DEFAULTS = {f.name: f.default for f in (*fields(UpsampleOptions), *fields(Encode
     show_default=True,
     help="Arithmetic of the network; auto is the engine's fastest that stays near float32.",
 )
-def command(codec: str, crf: int | None, preset: str | None, pix_fmt: str | None, paper: bool, **options: Any) -> None:
+@click.option("--dry-run", is_flag=True, help="Say what would be done and how long it would take; write nothing.")
+def command(
+    codec: str,
+    crf: int | None,
+    preset: str | None,
+    pix_fmt: str | None,
+    paper: bool,
+    dry_run: bool,
+    **options: Any,
+) -> None:
     """Raise a video's frame rate and translate it, in one pass.
 
     Writes two videos in step beside INPUT: the input at FACTOR times its frame rate (or at --fps), and its translation
@@ -115,6 +124,12 @@ def command(codec: str, crf: int | None, preset: str | None, pix_fmt: str | None
     if paper:
         options.update(motion="none", detail="none")
     parsed = UpsampleOptions(encoder=encoder, **options)
+    if dry_run:
+        from vidtrans.dry_run import plan_run
+
+        for line in plan_run(parsed).lines():
+            click.echo(line, err=True)
+        return
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     columns = (
         TextColumn("upsample"),

@@ -102,7 +102,7 @@ class Segment:
 
 
 class VideoWriter(Output):
-    """Encodes frames into a new file beside a copy of the input's audio; a context manager.
+    """Encodes frames into a new file beside all else that the input holds; a context manager.
 
     Everything that can be refused is refused by the constructor. Until `close` the file is called
     `.NAME.partial.EXTENSION`; it takes its final name when it is complete and on the disk. An exception inside the
@@ -120,10 +120,11 @@ class VideoWriter(Output):
         pix_fmt: format of every frame, see `encoder.choose_pix_fmt`.
         colour: how the frames are meant; its tags are written.
         encoder: codec and settings.
-        carry_from: the input, whose audio and metadata are taken over; None: none.
+        carry_from: the input, of which all but the pictures is taken over; None: nothing is.
         carry_audio: whether its audio is.
         excerpt: the part of the input that the frames come from; audio is cut with them, at its end where the frames
             end or, where they end sooner, at the excerpt's.
+        slowdown, origin: the frames' times are those of the input moved so, see `carried.CarriedStreams`.
         overwrite: whether a file of that name may be replaced.
         sample_aspect_ratio: width over height of a pixel; None: not declared.
         display_matrix: nine fixed-point numbers that turn the picture for display; None: shown as stored.
@@ -153,6 +154,8 @@ class VideoWriter(Output):
         carry_from: Path | None = None,
         carry_audio: bool = True,
         excerpt: Excerpt = WHOLE,
+        slowdown: Fraction = Fraction(1),
+        origin: Fraction = Fraction(0),
         overwrite: bool = False,
         sample_aspect_ratio: Fraction | None = None,
         display_matrix: tuple[int, ...] | None = None,
@@ -211,7 +214,13 @@ class VideoWriter(Output):
                 self._stream.set_display_matrix(display_matrix)
             if carry_from is not None:
                 self._carried = CarriedStreams(
-                    Path(carry_from), self._container, self.notes, excerpt, audio=carry_audio
+                    Path(carry_from),
+                    self._container,
+                    self.notes,
+                    excerpt,
+                    audio=carry_audio,
+                    slowdown=slowdown,
+                    origin=origin,
                 )
             self._container.start_encoding()
             self.time_base = Fraction(self._stream.time_base or time_base)

@@ -1,0 +1,213 @@
+"""What a run will do and take, found out without writing anything."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from dataclasses import replace
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import av
+from av.stream import Discard
+
+from vidtrans.checkpoint import Model, load_model
+from vidtrans.engines.contract import working_size
+from vidtrans.options import UpsampleOptions
+from vidtrans.pipeline import parsed_options, run, source_domain
+from vidtrans.preflight import Measured, Plan, PlannedOutput, Work, close_trial, prepare, trial_stream
+from vidtrans.timeline import Sampling, pair
+from vidtrans.video.carriage import picture_of
+from vidtrans.video.contract import Output
+from vidtrans.video.encoder import choose_pix_fmt
+from vidtrans.video.frame import Frame
+from vidtrans.video.local_file import open_container
+from vidtrans.video.reader import VideoInfo, VideoReader
+from vidtrans.video.size import SizeEstimate
+from vidtrans.video.writer import Segment
+
+# Measuring ends with whichever comes first.
+_MOST_SECONDS = 4.0
+_MOST_FRAMES = 33
+
+
+def plan(input: str | Path, to: str, **options: Any) -> Plan:
+    """What `upsample` with the same arguments will do and take; the Python name of `--dry-run`.
+
+    Counts the input's frames and makes the first output frames for a few seconds, in memory.
+
+    Raises:
+        VidtransError: of those that the run would raise, each that is known before its first frame.
+    """
+    return plan_run(parsed_options(input, to, options))
+
+
+def plan_run(options: UpsampleOptions) -> Plan:
+    """The same for options that are parsed."""
+    model = load_model(options.model)
+    source_domain(model, options)
+    with VideoReader(options.input, *options.span) as reader:
+        info, notes = reader.info, reader.notes
+    spans = frame_spans(options.input, info)
+    work = _work(spans, info, options, model)
+    frames = None if work is None else work.frames_out
+    planned = prepare(info, options, frames)
+    if work is None:
+        return replace(planned, notes=(*notes, *planned.notes))
+    outputs, measured = _measure(planned, spans, options, model, work.frames_out)
+    return replace(planned, outputs=outputs, notes=(*notes, *planned.notes), work=work, measured=measured)
+
+
+def frame_spans(path: Path, info: VideoInfo) -> list[tuple[Fraction, Fraction]] | None:
+    """(time, duration) in seconds of every frame of the excerpt, from the packets alone; None where they do not say."""
+    with open_container(path) as container:
+        picture = picture_of(container)
+        if picture is None or picture.time_base is None:
+            return None
+        for stream in container.streams:
+            if stream.index != picture.index:
+                stream.discard = Discard.all
+        lengths: dict[int, int] = {}
+        try:
+            for packet in container.demux(picture):
+                if not packet.size or packet.is_discard:
+                    continue
+                if packet.pts is None:
+                    return None
+                lengths.setdefault(packet.pts, packet.duration or 0)
+        except av.FFmpegError:
+            return None
+        time_base = picture.time_base
+    ticks = sorted(lengths)
+    if not ticks:
+        return None
+    gaps = [after - before for before, after in pairwise(ticks)]
+    gaps.append(lengths[ticks[-1]] or (gaps[-1] if gaps else round(1 / (info.average_rate * time_base))))
+    excerpt = info.excerpt
+    return [
+        (tick * time_base - excerpt.shift, gap * time_base)
+        for tick, gap in zip(ticks, gaps, strict=True)
+        if (excerpt.since is None or tick * time_base >= excerpt.since)
+        and (excerpt.until is None or tick * time_base < excerpt.until)
+    ]
+
+
+def _work(
+    spans: list[tuple[Fraction, Fraction]] | None, info: VideoInfo, options: UpsampleOptions, model: Model
+) -> Work | None:
+    """None where nothing says how many frames there are."""
+    size = options.size or working_size((info.width, info.height), model.net.sizes.trained[1])
+    counted = spans is not None
+    if spans is None:
+        if info.frame_count is None:
+            return None
+        length = 1 / info.average_rate
+        spans = [(info.start_time + index * length, length) for index in range(info.frame_count)]
+    frames_out, needed, between = _counted(spans, info, options.sampling)
+    return Work(len(spans), frames_out, needed, len(options.output_paths) * (needed + between), size, counted)
+
+
+def _counted(spans: list[tuple[Fraction, Fraction]], info: VideoInfo, sampling: Sampling) -> tuple[int, int, int]:
+    """Frames of each output, keyframes they lean on, and how many lie between two of them."""
+    frames = (Frame((), time, duration, info.pix_fmt, info.colour) for time, duration in spans)
+    out = between = 0
+    needed: set[Fraction] = set()
+    for interval in pair(frames, sampling, info.stamp_error):
+        out += len(interval.instants)
+        needed.add(interval.left.time)
+        if interval.right is not None and not interval.is_held:
+            needed.add(interval.right.time)
+            between += sum(instant.t > 0 for instant in interval.instants)
+    return out, len(needed), between
+
+
+class _EnoughError(Exception):
+    """The time for measuring is over."""
+
+
+class _Meter(Output):
+    """Takes an output's frames, encodes them and keeps only their size."""
+
+    def __init__(self, planned: PlannedOutput, info: VideoInfo, options: UpsampleOptions) -> None:
+        self.notes: list[str] = []
+        self.bytes = self.packets = 0
+        pix_fmt = choose_pix_fmt(options.encoder, info.pix_fmt)
+        self._container, stream = trial_stream(planned.path, info, pix_fmt, options)
+        colour = info.colour.stored_as(info.pix_fmt, pix_fmt, info.width, info.height)
+        self._segment = Segment(
+            stream, self._container, pix_fmt, colour, Fraction(stream.codec_context.time_base or planned.tick)
+        )
+
+    def write(self, frame: Frame) -> None:
+        self._count(self._segment.encode(frame))
+
+    def __exit__(self, *reason: object) -> None:
+        self._count(self._segment.flush())
+        close_trial(self._container)
+
+    def _count(self, packets: list[av.Packet[av.VideoStream]]) -> None:
+        self.packets += len(packets)
+        self.bytes += sum(packet.size for packet in packets)
+
+
+def _measure(
+    planned: Plan,
+    spans: list[tuple[Fraction, Fraction]] | None,
+    options: UpsampleOptions,
+    model: Model,
+    frames: int,
+) -> tuple[tuple[PlannedOutput, ...], Measured]:
+    """The outputs with sizes, and the time, from as many frames as fit into a few seconds."""
+    meters = [_Meter(output, planned.info, options) for output in planned.outputs]
+    said: list[str] = []
+    marks: list[tuple[float, int]] = []  # when so many frames of each output were made
+    began = started = time.monotonic()
+
+    def announce(text: str) -> None:
+        nonlocal started
+        said.append(text)
+        started = time.monotonic()
+
+    def progress(done: int, expected: int | None) -> None:
+        now = time.monotonic()
+        marks.append((now, done))
+        if now - started > _MOST_SECONDS:
+            raise _EnoughError
+
+    with suppress(_EnoughError):
+        run(_beginning(spans, planned.info, options), model=model, writers=meters, announce=announce, progress=progress)
+    rate = _frames_per_second(started, time.monotonic(), marks)
+    engine = next((text.removeprefix("engine ") for text in said if text.startswith("engine ")), options.engine)
+    outputs = tuple(
+        replace(output, pictures=SizeEstimate(output.pictures.least, meter.bytes * frames // max(1, meter.packets)))
+        for output, meter in zip(planned.outputs, meters, strict=True)
+    )
+    return outputs, Measured(marks[-1][1], started - began + frames / rate, engine)
+
+
+def _beginning(
+    spans: list[tuple[Fraction, Fraction]] | None, info: VideoInfo, options: UpsampleOptions
+) -> UpsampleOptions:
+    """The same run, ended after a few frames."""
+    start, end = options.span
+    if spans is None:
+        length = _MOST_FRAMES / info.average_rate
+    elif len(spans) <= _MOST_FRAMES:
+        return options
+    else:
+        length = spans[_MOST_FRAMES][0] - spans[0][0]
+    # The excerpt's first frame may begin later than asked; one more frame does no harm.
+    until = start + length
+    return replace(options, end=until if end is None else min(until, end))
+
+
+def _frames_per_second(started: float, ended: float, marks: list[tuple[float, int]]) -> float:
+    """Without the first batch, which also warms everything up, where there is a second one."""
+    total = marks[-1][1]
+    overall = total / max(ended - started, 1e-6)
+    first, done = marks[0]
+    batch = [made for when, made in marks if when - first < 0.01 * (ended - started)]
+    done = batch[-1] if batch else done
+    return max(overall, (total - done) / max(ended - first, 1e-6)) if total > done else overall
