@@ -115,11 +115,15 @@ def _entry_with_shape(head: bytes, entry: _Element, video: _Element, ratio: Frac
 
 
 def _display_size(width: int, height: int, ratio: Fraction) -> tuple[int, int]:
-    """What (width, height) pixels of a shape are shown as: one side grown, whole, the ratio as near as may be."""
+    """What (width, height) pixels of a shape are shown as; exact where numbers of 16 bits can say it."""
     shape = Fraction(width, height) * ratio
-    if ratio >= 1:
-        return min(_LARGEST_SIDE, round(height * shape)), height
-    return width, min(_LARGEST_SIDE, round(width / shape))
+    times = -(-height // shape.denominator)
+    exact = shape.numerator * times, shape.denominator * times
+    if max(exact) <= _LARGEST_SIDE:
+        return exact
+    if shape >= 1:
+        return _LARGEST_SIDE, max(1, round(_LARGEST_SIDE / shape))
+    return max(1, round(_LARGEST_SIDE * shape)), _LARGEST_SIDE
 
 
 def _with_checksum(head: bytes, tracks: _Element) -> bytes:
