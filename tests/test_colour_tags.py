@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -20,7 +21,7 @@ from vidtrans.pipeline import Summary, run
 from vidtrans.video.colour_names import MATRICES, Told
 from vidtrans.video.encoder import EncoderOptions
 from vidtrans.video.frame import MATRIX_OF_TAG, PIXEL_FORMATS, Colour
-from vidtrans.video.hdr import Light, Mastering, with_hdr
+from vidtrans.video.hdr import Light, Mastering, read_hdr, with_hdr
 from vidtrans.video.kept import lost_facts
 from vidtrans.video.reader import VideoReader
 
@@ -121,7 +122,9 @@ def test_the_user_goes_before_the_tags(ffmpeg: Run, ffprobe: Run, tmp_path: Path
             assert tags_of(ffprobe, path) == ("bt2020nc", "pc", "bt2020", "bt2020-10")
         assert not any("untagged" in note for note in summary.notes)
         one = through(source, color_range="tv")
-        assert tags_of(ffprobe, one.outputs[0])[1] == "tv"
+        assert tags_of(ffprobe, one.outputs[0])[1] in ("tv", None)  # H.264's default is not always spelled out
+        assert not colour_of(one.outputs[0]).full_range
+        assert not any("does not hold" in note for note in one.notes)
 
 
 def test_names_are_those_of_ffmpeg(ffmpeg: Run, tmp_path: Path) -> None:
@@ -172,9 +175,10 @@ def test_the_place_of_chroma_is_carried(location: str, ffmpeg: Run, ffprobe: Run
     source = tmp_path / "in.mp4"
     clip(ffmpeg, source, "-c:v", "libx264", "-x264-params", f"chromaloc={number - 1}")
     assert colour_of(source).chroma_location == (0 if location == "left" else number)
-    for codec, name in (("libx264", "a.mp4"), ("libx265", "a.mkv"), ("ffv1", "b.mkv")):
+    others = (("libx265", "a.mkv"), ("ffv1", "b.mkv")) if location == "topleft" else ()
+    for codec, name in (("libx264", "a.mp4"), *others):
         outputs = {"output": tmp_path / name, "output_to": tmp_path / f"to.{name}"}
-        for path in through(source, encoder=EncoderOptions(codec=codec), **outputs).outputs:
+        for path in through(source, encoder=EncoderOptions(codec, preset="ultrafast"), **outputs).outputs:
             assert ffprobe(path)["streams"][0]["chroma_location"] == location
     jpeg = clip(ffmpeg, tmp_path / "jpeg.avi", "-c:v", "mjpeg", pix_fmt="yuvj420p")
     assert colour_of(jpeg).chroma_location == 2
@@ -197,12 +201,9 @@ def test_chroma_sits_where_it_is_said_to(name: str, location: int) -> None:
         full = rgb_to_planes(rgb, PIXEL_FORMATS["yuv444p"], colour)[1][0]
         small = rgb_to_planes(rgb, pix_fmt, colour)[1][0]
         step = full[1, 0] - full[0, 0] if axis == 0 else full[0, 1] - full[0, 0]
-        halves = 2 if pix_fmt.chroma_shift_y else 1
-        offset = (down if axis == 0 else right) / 2 if axis == 1 or halves == 2 else 0
-        wanted = full[:: halves if axis == 0 else 1, ::2][2:-2, 2:-2] if axis == 1 else full[::halves, ::2][2:-2, 2:-2]
-        if axis == 1 and halves == 2:
-            wanted = full[::2, ::2][2:-2, 2:-2]
-        torch.testing.assert_close(small[2:-2, 2:-2], wanted + offset * step, atol=1e-3, rtol=0)
+        offset = right / 2 if axis == 1 else down / 2 * pix_fmt.chroma_shift_y
+        wanted = full[:: 1 << pix_fmt.chroma_shift_y, ::2] + offset * step
+        torch.testing.assert_close(small[2:-2, 2:-2], wanted[2:-2, 2:-2], atol=1e-3, rtol=0)
         back = planes_to_rgb(rgb_to_planes(rgb, pix_fmt, colour), pix_fmt, colour)
         torch.testing.assert_close(back[..., 4:12, 4:12], rgb[..., 4:12, 4:12], atol=1e-4, rtol=0)
 
@@ -267,6 +268,22 @@ def test_mastering_that_is_incomplete_is_none() -> None:
     assert Mastering.read(numbers.tobytes()) is not None
     numbers[1] = 0
     assert Mastering.read(numbers.tobytes()) is None
+
+
+def test_what_changes_from_frame_to_frame_is_named() -> None:
+    def item(name: str, data: bytes = b"") -> Any:
+        class Item(bytes):
+            type = SimpleNamespace(name=name)
+
+        return Item(data)
+
+    light = item("CONTENT_LIGHT_LEVEL", np.array([7, 5], np.uint32).tobytes())
+    dolby = [item("DOVI_RPU_BUFFER"), item("DOVI_METADATA")]
+    assert read_hdr([*dolby, item("DYNAMIC_HDR_PLUS"), item("SEI_UNREGISTERED"), light]) == (
+        None,
+        Light(7, 5),
+        ["Dolby Vision metadata", "HDR10+ metadata"],
+    )
 
 
 def test_tags_that_change_in_mid_stream_are_said(ffmpeg: Run, tmp_path: Path) -> None:

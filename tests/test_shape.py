@@ -123,9 +123,15 @@ def test_turning_a_picture_turns_its_colours(name: str, location: int, size: tup
             assert difference.max() <= 0.51
 
 
-@pytest.mark.parametrize("extension", ["mp4", "mov", "mkv", "nut", "avi"])
-@pytest.mark.parametrize("codec", ["libx264", "ffv1"])
-@pytest.mark.parametrize("ratio", [Fraction(4, 3), Fraction(9, 10)])
+@pytest.mark.parametrize(
+    ("codec", "extension", "ratio"),
+    [
+        *(("libx264", name, Fraction(4, 3)) for name in ("mp4", "mov", "mkv", "nut", "avi")),
+        *(("ffv1", name, Fraction(4, 3)) for name in ("mp4", "mkv", "nut", "avi")),
+        ("ffv1", "mkv", Fraction(9, 10)),
+        ("ffv1", "mkv", Fraction(65521, 65519)),
+    ],
+)
 def test_the_shape_of_pixels_is_kept_or_the_loss_is_said(
     ratio: Fraction,
     codec: str,
@@ -136,22 +142,22 @@ def test_the_shape_of_pixels_is_kept_or_the_loss_is_said(
     tmp_path: Path,
 ) -> None:
     ffmpeg("-i", stored, "-vf", f"setsar={ratio}", "-c:v", "libx264", "-preset", "ultrafast", tmp_path / "in.mp4")
-    if (codec, extension) == ("ffv1", "mov"):
-        return
     outputs = {"output": tmp_path / f"a.{extension}", "output_to": tmp_path / f"b.{extension}"}
     summary = through(tmp_path / "in.mp4", encoder=EncoderOptions(codec=codec), **outputs)
     is_lost = codec == "ffv1" and extension in ("nut", "avi")
     for path in outputs.values():
         (stream,) = ffprobe(path)["streams"]
-        assert (stream.get("sample_aspect_ratio") == f"{ratio.numerator}:{ratio.denominator}") == (not is_lost)
+        declared = stream.get("sample_aspect_ratio", "0:1").split(":")
+        nearly = pytest.approx(float(ratio), abs=1e-4 if ratio.numerator > 1000 else 0)
+        assert (int(declared[0]) / int(declared[1]) == nearly) == (not is_lost)
         with VideoReader(path) as reader:
-            assert (reader.info.sample_aspect_ratio == ratio) == (not is_lost)
+            assert (reader.info.sample_aspect_ratio is None) == is_lost
             assert len(list(reader)) == 3 or extension == "avi"  # which has no times for B-frames
     assert any("shape of pixels" in note for note in summary.notes) == is_lost
 
 
 @pytest.mark.parametrize("codec", ["libx264", "libx265", "ffv1", "libvpx-vp9"])
-@pytest.mark.parametrize("size", [(63, 47), (64, 47), (1, 1)])
+@pytest.mark.parametrize("size", [(63, 47), (64, 47)])
 def test_odd_sizes(
     size: tuple[int, int], codec: str, ffmpeg: Callable[..., bytes], ffprobe: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -160,8 +166,6 @@ def test_odd_sizes(
         *("-f", "lavfi", "-i", f"testsrc2=s=128x96:r=10:d=0.2,crop={size[0]}:{size[1]}:32:24:exact=1"),
         *("-pix_fmt", "yuv420p", "-c:v", "ffv1", tmp_path / "in.mkv"),
     )
-    if size == (1, 1) and codec != "ffv1":
-        return
     summary = through(tmp_path / "in.mkv", encoder=EncoderOptions(codec=codec, crf=None if codec == "ffv1" else 0))
     grows = codec in ("libx264", "libx265")
     expected = (size[0] + size[0] % 2, size[1] + size[1] % 2) if grows else size
@@ -178,8 +182,9 @@ def test_odd_sizes(
             )
         assert (frame.planes[0][:, -1] == frame.planes[0][:, size[0] - 1]).all()
         assert (frame.planes[0][-1] == frame.planes[0][size[1] - 1]).all()
-    whole = through(tmp_path / "in.mkv", encoder=EncoderOptions(codec="libx264", pix_fmt="yuv444p"))
-    assert (frames_of(whole.outputs[0])[0].width, frames_of(whole.outputs[0])[0].height) == size
+    if codec == "libx264":
+        whole = frames_of(through(tmp_path / "in.mkv", encoder=EncoderOptions(pix_fmt="yuv444p")).outputs[0])
+        assert (whole[0].width, whole[0].height) == size
 
 
 @pytest.mark.parametrize(("pix_fmt", "codec"), [("yuva420p", "ffv1"), ("rgba", "png")])

@@ -32,7 +32,8 @@ def lost_facts(
     """
     wanted = {
         "color matrix": None if pix_fmt.kind == "rgb" else _stated(colour.matrix_tag),
-        "color range": colour.range_tag if colour.range_tag != TAG_RANGE_UNSPECIFIED else None,
+        # Limited is the default where it is not spelled out.
+        "color range": None if colour.range_tag == TAG_RANGE_UNSPECIFIED else colour.full_range,
         "color primaries": _stated(colour.primaries),
         "color transfer": _stated(colour.transfer),
         "chroma location": colour.chroma_location or None if pix_fmt.chroma_shift_x else None,
@@ -64,7 +65,7 @@ def lost_facts(
         return []
     found = {
         "color matrix": info.colour.matrix_tag,
-        "color range": info.colour.range_tag,
+        "color range": info.colour.full_range,
         "color primaries": info.colour.primaries,
         "color transfer": info.colour.transfer,
         "chroma location": info.colour.chroma_location,
