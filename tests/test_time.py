@@ -302,7 +302,7 @@ def test_slow_motion_says_that_it_leaves_the_sound_out(
 ) -> None:
     clip = make_clip(tmp_path / "in.mp4", frames=4, rate=FILM, size=(32, 32), audio=["aac"], metadata={"title": "x"})
     summary = run(clip, factor=3, slowmo=True)
-    assert [note for note in summary.notes if note.startswith("audio is left out")] == summary.notes
+    assert sum(note.startswith("audio is left out") for note in summary.notes) == 1
     assert summary.outputs == (tmp_path / "in.x3.slowmo.mp4", tmp_path / "in.x3.slowmo.segmentation.mp4")
     facts = ffprobe(summary.outputs[0])
     (video,) = facts["streams"]

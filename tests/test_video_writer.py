@@ -185,7 +185,7 @@ def test_tags_are_written(ffprobe: Callable[..., dict[str, Any]], tmp_path: Path
     colour = Colour("bt2020", True, matrix_tag=9, range_tag=2, primaries=9, transfer=16)
     for codec, extension in (("libx264", "mp4"), ("libx265", "mp4"), ("ffv1", "mkv")):
         path = tmp_path / f"{codec}.{extension}"
-        rotated = (0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)
+        rotated = (64540, 11380, 0, -11380, 64540, 0, 0, 0, 1 << 30)  # by 10 degrees
         with writer(
             path,
             colour=colour,
@@ -202,8 +202,7 @@ def test_tags_are_written(ffprobe: Callable[..., dict[str, Any]], tmp_path: Path
             "smpte2084",
         )
         assert video["color_range"] == "pc"
-        if extension == "mp4":
-            assert video["sample_aspect_ratio"] == "4:3"
+        assert video["sample_aspect_ratio"] == "4:3"
         with VideoReader(path) as reader:
             assert reader.info.colour == colour
             if extension == "mp4":
@@ -304,7 +303,6 @@ def test_what_cannot_be_written_is_refused_at_once(make_clip: Callable[..., Path
         ("out.mp4", {"pix_fmt": PIXEL_FORMATS["gbrp"]}, "it takes: yuv420p"),
         ("out.webm", {}, "webm"),
         ("out.mp4", {"encoder": EncoderOptions(preset="hasty")}, "hasty"),
-        ("out.mp4", {"width": 63}, "63x48"),
         ("in.mp4", {"carry_from": clip, "overwrite": True}, "input itself"),
     ]
     for name, changes, expected in cases:

@@ -10,6 +10,7 @@ from typing import get_args
 
 from vidtrans.errors import UsageError
 from vidtrans.timeline import Sampling, Tail
+from vidtrans.video.colour_names import Told
 from vidtrans.video.encoder import EncoderOptions
 
 DEFAULT_MODEL = "street"
@@ -17,6 +18,7 @@ DEFAULT_FACTOR = 8
 DETAILS = ("keyframes", "none")
 MOTIONS = ("flow", "none")
 TAILS: tuple[Tail, ...] = get_args(Tail)
+DEINTERLACE = ("auto", "off")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
 
 
@@ -48,6 +50,9 @@ class UpsampleOptions:
             paper does.
         detail: "keyframes" carries what the decoder loses of the keyframes into the in-betweens; "none" is the paper's
             raw decoding.
+        color_matrix, color_range, color_primaries, color_trc: what the input's colours are, FFmpeg's names; they go
+            before its tags. None: by the tags.
+        deinterlace: "auto" makes interlaced pictures whole, one for each; "off" leaves them woven.
         encoder: of both outputs.
     """
 
@@ -70,6 +75,11 @@ class UpsampleOptions:
     size: tuple[int, int] | None = None
     detail: str = "keyframes"
     motion: str = "flow"
+    color_matrix: str | None = None
+    color_range: str | None = None
+    color_primaries: str | None = None
+    color_trc: str | None = None
+    deinterlace: str = "auto"
     encoder: EncoderOptions = field(default_factory=EncoderOptions)
 
     def __post_init__(self) -> None:
@@ -97,9 +107,11 @@ class UpsampleOptions:
             ("detail", self.detail, DETAILS),
             ("motion", self.motion, MOTIONS),
             ("precision", self.precision, PRECISIONS),
+            ("deinterlace", self.deinterlace, DEINTERLACE),
         ):
             if value not in known:
                 raise UsageError(f"--{name} must be one of {', '.join(known)}, not {value!r}")
+        _ = self.colour_told  # refuses names that are not known
         first, second = self.output_paths
         if first.absolute() == second.absolute():
             raise UsageError(f"both outputs would be {first}; give --out-to another name")
@@ -115,6 +127,11 @@ class UpsampleOptions:
     def span(self) -> tuple[Fraction, Fraction | None]:
         """start, from 0 on, and end."""
         return Fraction(self.start or 0), None if self.end is None else Fraction(self.end)
+
+    @property
+    def colour_told(self) -> Told:
+        """What the user says of the input's colours."""
+        return Told(self.color_matrix, self.color_range, self.color_primaries, self.color_trc)
 
     @property
     def output_paths(self) -> tuple[Path, Path]:

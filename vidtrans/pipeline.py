@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any
 
 import av
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -32,10 +33,12 @@ from vidtrans.preflight import prepare
 from vidtrans.stages import Ahead, Sink, StageClock, batched, mapped, timed
 from vidtrans.timeline import Interval, in_segments, pair
 from vidtrans.video.clock import exact_time_base
-from vidtrans.video.colour import to_uint8_rgb
+from vidtrans.video.colour import to_network_rgb, to_uint8_rgb
+from vidtrans.video.colour_names import NOTHING_TOLD, Told
 from vidtrans.video.contract import Output
-from vidtrans.video.encoder import EncoderOptions, choose_pix_fmt
+from vidtrans.video.encoder import EncoderOptions, choose_pix_fmt, format_remarks
 from vidtrans.video.frame import Colour, Frame, PixelFormat
+from vidtrans.video.kept import lost_facts
 from vidtrans.video.local_file import fingerprint
 from vidtrans.video.reader import VideoInfo, VideoReader
 from vidtrans.video.writer import VideoWriter
@@ -76,7 +79,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class Moving:
-    """An interval, its keyframes as the network takes them, (H, W, 3) uint8, and the motion between them if any."""
+    """An interval, its keyframes as colour.to_network_rgb gives them, and the motion between them if any."""
 
     interval: Interval
     left: np.ndarray
@@ -101,7 +104,8 @@ def upsample(input: str | Path, to: str, **options: Any) -> Summary:
     Args:
         input: the video to read; to: the target domain.
         options: the other fields of options.UpsampleOptions (factor, fps, slowmo, start, end, tail, from_, output,
-            output_to, overwrite, model, engine, device, precision, size, motion, detail) and of
+            output_to, overwrite, model, engine, device, precision, size, motion, detail,
+            color_matrix, color_range, color_primaries, color_trc, deinterlace) and of
             video.encoder.EncoderOptions (codec, crf, preset, pix_fmt, threads).
 
     Raises:
@@ -148,11 +152,14 @@ def run(
     source = source_domain(model, options)
     clock = StageClock()
     with ExitStack() as stack:
-        reader = stack.enter_context(VideoReader(options.input, *options.span))
+        told, deinterlace = options.colour_told, options.deinterlace == "auto"
+        reader = stack.enter_context(VideoReader(options.input, *options.span, told=told, deinterlace=deinterlace))
+        reader.notes += reader.info.colour.remarks(reader.info.pix_fmt)
         if writers is None:
             for note in prepare(reader.info, options).notes:
                 announce(note)
         pix_fmt = choose_pix_fmt(options.encoder, reader.info.pix_fmt)
+        reader.notes += format_remarks(options.encoder, reader.info.pix_fmt, pix_fmt)
         identity = identity_of(options, model, source) if writers is None else None
         files = writers if writers is not None else open_writers(reader.info, pix_fmt, options, identity)
         outputs = [stack.enter_context(file) for file in files]
@@ -225,15 +232,15 @@ class Tracker:
 
     def __call__(self, interval: Interval) -> Moving:
         keyframe, known = self._next
-        left = known if known is not None and keyframe is interval.left else to_uint8_rgb(interval.left)
-        right = None if interval.right is None else to_uint8_rgb(interval.right)
+        left = known if known is not None and keyframe is interval.left else to_network_rgb(interval.left)
+        right = None if interval.right is None else to_network_rgb(interval.right)
         self._next = interval.right, right
         if right is None or interval.is_held or not self._moving:
             return Moving(interval, left, right, None)
         if np.array_equal(left, right):
             self.repeats += 1
             return Moving(interval.held(), left, right, None)
-        motion = estimate(left, right)
+        motion = estimate(in_eight_bits(left), in_eight_bits(right))
         if motion.is_cut:
             self.cuts += 1
             return Moving(interval.held(), left, right, None)
@@ -241,6 +248,11 @@ class Tracker:
             self.lost += 1
             return Moving(interval, left, right, None)
         return Moving(interval, left, right, motion.at([instant.t for instant in interval.instants]))
+
+
+def in_eight_bits(rgb: np.ndarray) -> np.ndarray:
+    """A keyframe (H, W, 3) as uint8: to find motion takes no more."""
+    return rgb if rgb.dtype == np.uint8 else cv2.convertScaleAbs(rgb, alpha=1 / 257)
 
 
 class Network:
@@ -336,15 +348,15 @@ def started_engine(
         size,
         device=choice.device,
         precision=options.precision,
-        samples=lambda: footage_samples(options.input),
+        samples=lambda: footage_samples(options.input, options.colour_told),
         report=report,
     )
     return engine, choice.reason
 
 
-def footage_samples(path: Path) -> Tensor:
+def footage_samples(path: Path, told: Told = NOTHING_TOLD) -> Tensor:
     """Frames from the video's first seconds, (B, H, W, 3) uint8: an engine may calibrate on them."""
-    with VideoReader(path) as reader:
+    with VideoReader(path, told=told) as reader:
         return torch.stack([torch.from_numpy(to_uint8_rgb(frame)) for frame in islice(reader, 0, 64, 4)])
 
 
@@ -393,6 +405,7 @@ def open_writers(
     time_base = exact_time_base(*steps)
     exact = all((step / time_base).denominator == 1 for step in steps)
     for path in options.output_paths:
+        colour = _output_colour(info, pix_fmt, is_source=path == options.output_paths[0])
         writer = VideoWriter(
             path,
             width=info.width,
@@ -400,7 +413,7 @@ def open_writers(
             rate=sampling.output_rate(info.average_rate),
             time_base=time_base,
             pix_fmt=pix_fmt,
-            colour=_output_colour(info, pix_fmt),
+            colour=colour,
             encoder=options.encoder,
             carry_from=options.input,
             carry_audio=not options.slowmo,
@@ -417,13 +430,18 @@ def open_writers(
             writer.notes.append(
                 f"{path.suffix} counts time in steps of {writer.time_base} s: each time stamp is rounded once{hint}"
             )
+        if lost := lost_facts(path, options.encoder, pix_fmt, colour, info.sample_aspect_ratio):
+            writer.notes.append(
+                f"{options.encoder.codec} in {path.suffix} does not hold: {', '.join(lost)}; libx265 in .mp4 does"
+            )
         if options.slowmo and info.audio_codecs:
             writer.notes.append("audio is left out: --slowmo changes how long the pictures take")
         yield writer
 
 
-def _output_colour(info: VideoInfo, pix_fmt: PixelFormat) -> Colour:
-    return info.colour.stored_as(info.pix_fmt, pix_fmt, info.width, info.height)
+def _output_colour(info: VideoInfo, pix_fmt: PixelFormat, *, is_source: bool) -> Colour:
+    colour = info.colour.stored_as(info.pix_fmt, pix_fmt, info.width, info.height)
+    return colour if is_source else colour.as_sdr(pix_fmt)  # what a network makes is SDR
 
 
 def composers_of(
@@ -435,7 +453,7 @@ def composers_of(
             scores=model.net.has_scores(name),
             size=(info.width, info.height),
             pix_fmt=pix_fmt,
-            colour=_output_colour(info, pix_fmt),
+            colour=_output_colour(info, pix_fmt, is_source=name == engine.domains[0]),
             is_source=name == engine.domains[0],
             carry_detail=options.detail == "keyframes",
         )

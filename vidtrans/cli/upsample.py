@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from vidtrans.cli.parameters import FRACTION, SIZE, TIME
-from vidtrans.options import DEFAULT_FACTOR, DETAILS, MOTIONS, PRECISIONS, TAILS, UpsampleOptions
+from vidtrans.options import DEFAULT_FACTOR, DEINTERLACE, DETAILS, MOTIONS, PRECISIONS, TAILS, UpsampleOptions
 from vidtrans.video.encoder import EncoderOptions
 
 DEFAULTS = {f.name: f.default for f in (*fields(UpsampleOptions), *fields(EncoderOptions))}
@@ -88,6 +88,17 @@ DEFAULTS = {f.name: f.default for f in (*fields(UpsampleOptions), *fields(Encode
 @click.option("--preset", help="Preset of the encoder.")
 @click.option(
     "--pix-fmt", help="Pixel format of both outputs, FFmpeg's name.  [default: the input's, where the encoder takes it]"
+)
+@click.option("--color-matrix", help="The input's matrix, FFmpeg's name such as bt709.  [default: its tag]")
+@click.option("--color-range", help="The input's range, tv (limited) or pc (full).  [default: its tag]")
+@click.option("--color-primaries", help="The input's primaries, FFmpeg's name such as bt2020.  [default: its tag]")
+@click.option("--color-trc", help="The input's transfer, FFmpeg's name such as smpte2084.  [default: its tag]")
+@click.option(
+    "--deinterlace",
+    type=click.Choice(DEINTERLACE),
+    default=DEFAULTS["deinterlace"],
+    show_default=True,
+    help="Make interlaced pictures whole, one for each, or leave them woven.",
 )
 @click.option(
     "--engine", default=DEFAULTS["engine"], show_default=True, help="What runs the network; vidtrans doctor lists them."

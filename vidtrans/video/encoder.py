@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import av
 import cv2
@@ -71,11 +71,15 @@ def find_encoder(name: str) -> av.Codec:
 def choose_pix_fmt(options: EncoderOptions, source: PixelFormat) -> PixelFormat:
     """The format in which the writer takes frames: as asked, else the source's own, else the nearest the encoder takes.
 
+    Grey becomes 4:2:0, with the same luma: a translation has colours, and few players show grey H.264.
+
     Raises:
         OutputError: no such encoder, or it does not take the format asked for.
     """
     carriers = _carriers(find_encoder(options.codec))
     if options.pix_fmt is None:
+        if source.kind == "gray":
+            source = replace(source, chroma_shift_x=1, chroma_shift_y=1, kind="yuv")
         return min((PIXEL_FORMATS[name] for name in carriers), key=lambda target: _distance(source, target))
     try:
         asked, _ = nearest_planar(options.pix_fmt)
@@ -88,6 +92,16 @@ def choose_pix_fmt(options: EncoderOptions, source: PixelFormat) -> PixelFormat:
             f"{options.codec} does not take pixel format {options.pix_fmt}; it takes: {', '.join(carriers)}"
         )
     return asked
+
+
+def format_remarks(options: EncoderOptions, source: PixelFormat, target: PixelFormat) -> list[str]:
+    """What a user should be told of the format chosen for an output, one line for each loss that was not asked for."""
+    coarser = target.chroma_shift_x > source.chroma_shift_x or target.chroma_shift_y > source.chroma_shift_y
+    loses_colour = source.kind != "gray" and (target.kind == "gray" or (target.kind == "yuv" and coarser))
+    if options.pix_fmt is not None or (target.bits >= source.bits and not loses_colour):
+        return []
+    hint = "; libx265 and ffv1 keep 12 bits" if target.bits < source.bits == 12 else ""
+    return [f"{source.name} is written as {target.name}, the nearest that {options.codec} takes{hint}"]
 
 
 def stored_pix_fmt(codec: av.Codec, pix_fmt: PixelFormat) -> str:

@@ -9,7 +9,19 @@ from typing import Literal, Protocol
 import av
 import numpy as np
 
-Matrix = Literal["bt601", "bt709", "bt2020"]
+from vidtrans.errors import InputError
+from vidtrans.video.colour_names import (
+    FOREIGN_MATRICES,
+    HDR_TRANSFERS,
+    MATRICES,
+    PRIMARIES,
+    RANGES,
+    TRANSFERS,
+    Told,
+)
+from vidtrans.video.hdr import Light, Mastering
+
+Matrix = Literal["bt601", "bt709", "bt2020", "fcc", "smpte240m"]
 Kind = Literal["yuv", "gray", "rgb"]
 
 # FFmpeg's numbers (AVColorSpace, AVColorRange, AVColorPrimaries, AVColorTransferCharacteristic).
@@ -18,19 +30,21 @@ TAG_UNSPECIFIED = 2  # of matrix, primaries and transfer; that of the range is 0
 TAG_RANGE_UNSPECIFIED = 0
 TAG_RANGE_LIMITED = 1
 TAG_RANGE_FULL = 2
+TAG_CONSTANT_LUMINANCE = 10
+TAG_LOCATION_UNSPECIFIED = 0
+TAG_LOCATION_LEFT = 1
 
-# Which of the three matrices a tag means. FCC and SMPTE 240M stand in for the nearest one (coefficients differ by under
-# 1 %).
+# Which matrix a tag means.
 MATRIX_OF_TAG: dict[int, Matrix] = {
     1: "bt709",
-    4: "bt601",  # FCC
+    4: "fcc",
     5: "bt601",  # BT.470BG
     6: "bt601",  # SMPTE 170M
-    7: "bt709",  # SMPTE 240M
+    7: "smpte240m",
     9: "bt2020",
-    10: "bt2020",  # constant luminance
+    TAG_CONSTANT_LUMINANCE: "bt2020",  # nearly: luma is not a weighted sum there
 }
-TAG_OF_MATRIX: dict[Matrix, int] = {"bt601": 6, "bt709": 1, "bt2020": 9}
+TAG_OF_MATRIX: dict[Matrix, int] = {"bt601": 6, "bt709": 1, "bt2020": 9, "fcc": 4, "smpte240m": 7}
 
 
 @dataclass(frozen=True)
@@ -148,6 +162,9 @@ class Colour:
         matrix: the YUV matrix in force (without meaning for an RGB format).
         full_range: True: code values 0 ... max; False: 16 ... 235 (240 for chroma) at 8 bits, scaled with the depth.
         matrix_tag, range_tag, primaries, transfer: FFmpeg's numbers; unspecified stays unspecified.
+        chroma_location: FFmpeg's number (AVChromaLocation) of where subsampled chroma sits; unspecified is left, as in
+            MPEG-2 and later.
+        mastering, light: static HDR facts; None: not stated.
     """
 
     matrix: Matrix
@@ -156,6 +173,14 @@ class Colour:
     range_tag: int = TAG_RANGE_UNSPECIFIED
     primaries: int = TAG_UNSPECIFIED
     transfer: int = TAG_UNSPECIFIED
+    chroma_location: int = TAG_LOCATION_UNSPECIFIED
+    mastering: Mastering | None = None
+    light: Light | None = None
+
+    @property
+    def is_hdr(self) -> bool:
+        """Whether code values stand for light as in HDR (PQ or HLG)."""
+        return self.transfer in HDR_TRANSFERS
 
     @classmethod
     def read(cls, tagged: Tagged, pix_fmt_name: str, width: int, height: int) -> Colour:
@@ -177,14 +202,81 @@ class Colour:
             transfer=int(tagged.color_trc),
         )
 
+    def told(self, told: Told, pix_fmt: PixelFormat) -> Colour:
+        """The colour facts as the user says they are, over those of the tags; RGB has neither matrix nor range here."""
+        known = self
+        if told.matrix is not None and pix_fmt.kind == "yuv":
+            tag = MATRICES[told.matrix]
+            known = replace(known, matrix=MATRIX_OF_TAG[tag], matrix_tag=tag)
+        if told.range is not None and pix_fmt.kind != "rgb":
+            tag = RANGES[told.range]
+            known = replace(known, full_range=tag == TAG_RANGE_FULL, range_tag=tag)
+        if told.primaries is not None:
+            known = replace(known, primaries=PRIMARIES[told.primaries])
+        if told.transfer is not None:
+            known = replace(known, transfer=TRANSFERS[told.transfer])
+        return known
+
+    def check(self, name: str, pix_fmt: PixelFormat) -> None:
+        """Refuses a matrix without which colours would come out wrong.
+
+        Raises:
+            InputError: of `name`.
+        """
+        if pix_fmt.kind == "yuv" and self.matrix_tag in FOREIGN_MATRICES:
+            raise InputError(
+                f"{name}: its colour matrix {FOREIGN_MATRICES[self.matrix_tag]} is not handled; convert it, with: "
+                "ffmpeg -i INPUT -vf zscale=matrix=709 OUTPUT, or if the tag is wrong, say with --color-matrix it"
+            )
+
+    def remarks(self, pix_fmt: PixelFormat) -> list[str]:
+        """What a user should be told of how frames of this colour are taken, one line each."""
+        lines: list[str] = []
+        matrix_known = pix_fmt.kind != "yuv" or self.matrix_tag in MATRIX_OF_TAG
+        range_known = pix_fmt.kind == "rgb" or self.range_tag != TAG_RANGE_UNSPECIFIED
+        why = (
+            "by its size" if self.matrix_tag == TAG_UNSPECIFIED else f"by its size, tag {self.matrix_tag} is no matrix"
+        )
+        assumed = [] if matrix_known else [f"matrix {self.matrix} ({why})"]
+        assumed += [] if range_known else [f"{'full' if self.full_range else 'limited'} range"]
+        if assumed:
+            options = [] if matrix_known else ["--color-matrix"]
+            options += [] if range_known else ["--color-range"]
+            lines.append(f"the input's colours are untagged, taken as {' and '.join(assumed)}; {', '.join(options)}")
+            lines[-1] += " tells otherwise" if len(options) == 1 else " tell otherwise"
+        if pix_fmt.kind == "yuv" and self.matrix_tag == TAG_CONSTANT_LUMINANCE:
+            lines.append(
+                "the input's colours are bt2020c (constant luminance), the network sees them as bt2020nc, a little off"
+            )
+        if self.is_hdr:
+            lines.append(
+                f"the input is HDR ({HDR_TRANSFERS[self.transfer]}): a model trained on SDR translates it poorly, and "
+                "the translation is written as SDR; tone-map the input first for a better one"
+            )
+        return lines
+
+    def as_sdr(self, pix_fmt: PixelFormat) -> Colour:
+        """HDR's colour facts as those of BT.709 pictures without HDR facts; others as they are."""
+        if not self.is_hdr:
+            return self
+        known = replace(self, primaries=1, transfer=1, mastering=None, light=None)
+        return known if pix_fmt.kind == "rgb" else replace(known, matrix="bt709", matrix_tag=TAG_OF_MATRIX["bt709"])
+
     def stored_as(self, source: PixelFormat, target: PixelFormat, width: int, height: int) -> Colour:
         """The colour facts of an output in another pixel format; YUV to YUV and RGB to RGB keep them, tags and all.
 
         RGB that becomes YUV gets the matrix of its size and limited range, both tagged: nothing is left to a player's
-        guess.
+        guess. Chroma that is made smaller than it was sits at the left.
         """
         if source.kind == target.kind != "gray":
-            return self
+            known = self
+            untagged = source.kind == "yuv" and self.matrix_tag == TAG_UNSPECIFIED
+            if untagged and self.matrix != _matrix_by_size(width, height):
+                # As after turning a picture upright, which players would guess otherwise.
+                known = replace(known, matrix_tag=TAG_OF_MATRIX[self.matrix])
+            if target.chroma_shift_x > source.chroma_shift_x or target.chroma_shift_y > source.chroma_shift_y:
+                known = replace(known, chroma_location=TAG_LOCATION_UNSPECIFIED)
+            return known
         if target.kind == "rgb":
             return replace(self, full_range=True, matrix_tag=TAG_RGB_MATRIX, range_tag=TAG_RANGE_FULL)
         if source.kind == "rgb":

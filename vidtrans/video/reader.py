@@ -15,19 +15,24 @@ import numpy as np
 from av.sidedata.sidedata import SideData
 
 from vidtrans.errors import InputError, UsageError
+from vidtrans.video.colour_names import NOTHING_TOLD, Told
+from vidtrans.video.deinterlace import Deinterlacer
 from vidtrans.video.excerpt import WHOLE, Excerpt
 from vidtrans.video.frame import (
     FULL_RANGE_NAMES,
-    MATRIX_OF_TAG,
+    TAG_LOCATION_LEFT,
+    TAG_LOCATION_UNSPECIFIED,
     TAG_RANGE_FULL,
     TAG_RANGE_LIMITED,
-    TAG_UNSPECIFIED,
     Colour,
     Frame,
     PixelFormat,
     nearest_planar,
 )
+from vidtrans.video.hdr import read_hdr
 from vidtrans.video.local_file import WHOLE_PART, check_whole, local_path, open_container
+from vidtrans.video.matroska import chroma_location
+from vidtrans.video.shape import Turn
 
 _MICROSECONDS = 1_000_000
 # Formats of FFmpeg that take any file of a certain name for a screen full of characters.
@@ -44,7 +49,7 @@ class VideoInfo:
     """What is known of a video before it is read through.
 
     Attributes:
-        width, height: pixels, as stored (before `display_matrix` and `sample_aspect_ratio`).
+        width, height: pixels of the upright picture (before `sample_aspect_ratio`).
         average_rate: frames per second, nominal where the frame rate varies.
         time_base: seconds per tick of the container's clock; every frame time is a whole number of ticks.
         stamp_error: seconds by which the clock may have rounded the time of a frame: half a tick where a frame of the
@@ -60,7 +65,7 @@ class VideoInfo:
         codec: FFmpeg's name of the video codec.
         audio_codecs: one name for every audio stream.
         sample_aspect_ratio: width over height of a pixel; None where it is not declared.
-        display_matrix: nine fixed-point numbers that turn the picture for display; None: shown as stored.
+        display_matrix: nine fixed-point numbers that turn the picture by what is no quarter turn; None: upright.
     """
 
     width: int
@@ -100,6 +105,9 @@ class VideoReader:
     time stamp follows its predecessor. A frame whose time is not after its predecessor's is left out and counted in
     `notes`.
 
+    Frames come upright: what a display matrix turns by quarters is turned here. Interlaced pictures are made whole, one
+    for each.
+
     An excerpt holds every frame that begins in [start, end) seconds after the file's first frame, each for as long as
     in the file. Its times are moved so that it begins when the file does, and those of a file that begins below zero so
     that it begins at zero.
@@ -107,6 +115,8 @@ class VideoReader:
     Args:
         path: the file.
         start, end: seconds after the first frame; 0 and None cut nothing.
+        told: what the user says of the colours, over what the tags say.
+        deinterlace: False leaves interlaced pictures as they are.
 
     Attributes:
         path: the file.
@@ -119,11 +129,24 @@ class VideoReader:
         UsageError: no frame begins in [start, end).
     """
 
-    def __init__(self, path: str | Path, start: Fraction = Fraction(0), end: Fraction | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        start: Fraction = Fraction(0),
+        end: Fraction | None = None,
+        *,
+        told: Told = NOTHING_TOLD,
+        deinterlace: bool = True,
+    ) -> None:
         self.path = local_path(path)
         self.notes: list[str] = []
         self.frames_read = 0
         self._left_out = 0
+        self._handed_out = 0
+        self._told = told
+        self._deinterlace = deinterlace
+        self._turn = Turn(False, False, False)
+        self._before: av.VideoFrame | None = None
         self._declares_size = check_whole(self.path)
         self._container = open_container(self.path)
         try:
@@ -135,6 +158,8 @@ class VideoReader:
             whole = self._read_info(first.picture)
             self._pictures = chain((first,), self._pictures)
             self.info = self._excerpt(whole, first, start, end)
+            if deinterlace:
+                self._pictures = self._progressive(self._pictures)
         except BaseException:
             self._container.close()
             raise
@@ -195,13 +220,16 @@ class VideoReader:
     def _skip_until(self, since: Fraction, first: _Timed) -> _Timed:
         """Makes the first picture that begins at `since` or later the next one; returns it."""
         # Without time stamps only counting from the front tells where a picture lies.
-        pictures = self._pictures if first.picture.pts is None else self._sought(since, first.time)
+        # An interlaced picture leans on the one before it.
+        context = 1 / self._average_rate() if first.picture.interlaced_frame else Fraction(0)
+        pictures = self._pictures if first.picture.pts is None else self._sought(since - context, first.time)
         last = first
         for picture in pictures:
             if picture.time >= since:
                 self._pictures = chain((picture,), pictures)
                 return picture
             last = picture
+            self._before = picture.picture
         end = last.time + (last.length or 1 / self._average_rate())
         raise UsageError(
             f"{self.path}: no frame begins at --start {float(since - first.time):g} s or later, it ends at "
@@ -279,6 +307,36 @@ class VideoReader:
                 gap = time - before.time
             before = _Timed(picture, time, (picture.duration or 0) * self._time_base)
             yield before
+
+    def _progressive(self, pictures: Iterable[_Timed]) -> Iterator[_Timed]:
+        """The same pictures without interlaced ones, from the first of these on one behind."""
+        before, filter_ = self._before, None
+        for timed in pictures:
+            if filter_ is not None and not filter_.takes(timed.picture):
+                yield from _with_pictures(filter_.flush())
+                before = filter_ = None
+            if filter_ is None and timed.picture.interlaced_frame:
+                self._say_interlaced()
+                filter_ = Deinterlacer(timed.picture)
+                if before is not None and filter_.takes(before):
+                    filter_.push(before, None)
+            if filter_ is None:
+                before = timed.picture
+                yield timed
+            else:
+                yield from _with_pictures(filter_.push(timed.picture, timed))
+        if filter_ is not None:
+            yield from _with_pictures(filter_.flush())
+
+    def _say_interlaced(self) -> None:
+        line = f"{self.path.name}: is interlaced, "
+        line += (
+            "each picture is made whole by bwdif, one for each (--deinterlace off leaves them woven)"
+            if self._deinterlace
+            else "its pictures stay woven of two instants each"
+        )
+        if line not in self.notes:
+            self.notes.append(line)
 
     def _decode(self, packets: Iterable[av.Packet[av.stream.Stream]]) -> Iterator[av.VideoFrame]:
         """Every clean frame in presentation order.
@@ -361,21 +419,41 @@ class VideoReader:
                 f"{self.path}: pixel format {source_name} is not handled; convert it to yuv420p first"
             ) from error
         if not exact:
+            alpha = any(component.is_alpha for component in first.format.components)
+            lost = "its alpha (transparency) is left out" if alpha else "not all of it is kept"
+            self.notes.append(f"{self.path.name}: pixel format {source_name} is read as {pix_fmt.name}, {lost}")
+        if stream.metadata.get("alpha_mode") == "1":
+            self.notes.append(f"{self.path.name}: its alpha (transparency) is left out")
+        if first.interlaced_frame:
+            self._say_interlaced()
+        self._unturned = pix_fmt
+        matrix = _display_matrix(first)
+        turn = None if matrix is None else Turn.by_matrix(matrix)
+        if turn is not None:
+            self._turn, matrix = turn, None
+        elif matrix is not None:
             self.notes.append(
-                f"{self.path.name}: pixel format {source_name} is read as {pix_fmt.name}, not all of it is kept"
+                f"{self.path.name}: its display matrix is no quarter turn; the pictures stay as they are stored, and "
+                "the outputs carry it where they can"
             )
-        colour = Colour.read(first, source_name, first.width, first.height)
-        if pix_fmt.kind == "yuv" and colour.matrix_tag not in (*MATRIX_OF_TAG, TAG_UNSPECIFIED):
+        width, height = self._turn.size(first.width, first.height)
+        pix_fmt = self._turn.pix_fmt(pix_fmt)
+        if self._turn:
             self.notes.append(
-                f"{self.path.name}: colour matrix number {colour.matrix_tag} is not known, {colour.matrix} is used"
+                f"{self.path.name}: is stored turned or mirrored; its pictures are set upright ({width}x{height}), and "
+                "the outputs need no display matrix"
             )
+        ratio = stream.sample_aspect_ratio or None
+        if ratio is not None and self._turn.transposed:
+            ratio = 1 / ratio
+        colour = self._colour(first, pix_fmt)
         duration = stream.duration * time_base if stream.duration else None
         if duration is None and container.duration:
             duration = Fraction(container.duration, _MICROSECONDS)
         ticks_per_frame = 1 / (self._average_rate() * time_base)
         return VideoInfo(
-            width=first.width,
-            height=first.height,
+            width=width,
+            height=height,
             average_rate=self._average_rate(),
             time_base=time_base,
             stamp_error=Fraction(0) if ticks_per_frame.denominator == 1 else time_base / 2,
@@ -391,24 +469,61 @@ class VideoReader:
             audio_codecs=tuple(
                 audio.codec_context.name if audio.codec_context else "unknown" for audio in container.streams.audio
             ),
-            sample_aspect_ratio=stream.sample_aspect_ratio or None,
-            display_matrix=_display_matrix(first),
+            sample_aspect_ratio=ratio,
+            display_matrix=matrix,
         )
+
+    def _colour(self, first: av.VideoFrame, pix_fmt: PixelFormat) -> Colour:
+        """What all frames' code values mean, by the tags and by what the user says."""
+        name = self.path.name
+        tagged = Colour.read(first, first.format.name, first.width, first.height)
+        self._tags = _tags(first)
+        mastering, light, left_out = read_hdr(first.side_data)
+        if left_out:
+            self.notes.append(f"{name}: {' and '.join(left_out)} cannot be carried, left out")
+        location = chroma_location(self._stream) if pix_fmt.chroma_shift_x else TAG_LOCATION_UNSPECIFIED
+        # Left is what untagged means.
+        location = TAG_LOCATION_UNSPECIFIED if location == TAG_LOCATION_LEFT else location
+        colour = replace(tagged, chroma_location=location, mastering=mastering, light=light).told(self._told, pix_fmt)
+        colour.check(str(self.path), pix_fmt)
+        return colour
 
     def _frame(self, timed: _Timed, duration: Fraction) -> Frame:
         info, picture, time = self.info, timed.picture, timed.time - self.info.excerpt.shift
-        if (picture.width, picture.height) != (info.width, info.height):
+        stored = self._turn.size(info.width, info.height)
+        if (picture.width, picture.height) != stored:
             raise InputError(
-                f"{self.path}: the picture size changes from {info.width}x{info.height} to "
-                f"{picture.width}x{picture.height} at {float(time):.2f} s; split the file there"
+                f"{self.path}: the picture size changes from {stored[0]}x{stored[1]} to "
+                f"{picture.width}x{picture.height} after {self._handed_out} frames ({float(time):.2f} s); use the part "
+                f"before with --end, or bring all to one size first, with: ffmpeg -i INPUT -s {stored[0]}x{stored[1]} "
+                "OUTPUT"
             )
-        if FULL_RANGE_NAMES.get(picture.format.name, picture.format.name) != info.pix_fmt.name:
+        if _tags(picture) != self._tags:
+            self._tags = _tags(picture)
+            self.notes.append(
+                f"{self.path.name}: its colour tags change after {self._handed_out} frames ({float(time):.2f} s); "
+                "those of the first are used throughout"
+            )
+        self._handed_out += 1
+        unturned = self._unturned
+        if FULL_RANGE_NAMES.get(picture.format.name, picture.format.name) != unturned.name:
             # Repacking only: the range is named on both sides so that the scaler leaves the code values alone.
             span = TAG_RANGE_FULL if info.colour.full_range else TAG_RANGE_LIMITED
-            picture = picture.reformat(format=info.pix_fmt.name, src_color_range=span, dst_color_range=span)
-        shapes = info.pix_fmt.plane_shapes(info.width, info.height)
-        planes = tuple(_plane(plane, shape, info.pix_fmt) for plane, shape in zip(picture.planes, shapes, strict=True))
+            picture = picture.reformat(format=unturned.name, src_color_range=span, dst_color_range=span)
+        shapes = unturned.plane_shapes(*stored)
+        planes = tuple(_plane(plane, shape, unturned) for plane, shape in zip(picture.planes, shapes, strict=True))
+        if self._turn:
+            planes = self._turn.apply(planes, unturned, info.colour)
         return Frame(planes, time, duration, info.pix_fmt, info.colour)
+
+
+def _with_pictures(made: Iterable[tuple[av.VideoFrame, _Timed | None]]) -> Iterator[_Timed]:
+    """Times with the pictures that were made for them; a picture that only serves others has none."""
+    return (replace(timed, picture=picture) for picture, timed in made if timed is not None)
+
+
+def _tags(picture: av.VideoFrame) -> tuple[int, int, int, int]:
+    return picture.colorspace, picture.color_range, picture.color_primaries, picture.color_trc
 
 
 def _display_matrix(picture: av.VideoFrame) -> tuple[int, ...] | None:

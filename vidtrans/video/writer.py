@@ -20,8 +20,18 @@ from vidtrans.video.carried import CarriedStreams
 from vidtrans.video.contract import Output
 from vidtrans.video.encoder import EncoderOptions, encoder_settings, find_encoder, stored_pix_fmt
 from vidtrans.video.excerpt import WHOLE, Excerpt
-from vidtrans.video.frame import TAG_RANGE_FULL, TAG_RANGE_LIMITED, Colour, Frame, PixelFormat
+from vidtrans.video.frame import (
+    TAG_LOCATION_LEFT,
+    TAG_RANGE_FULL,
+    TAG_RANGE_LIMITED,
+    Colour,
+    Frame,
+    PixelFormat,
+)
+from vidtrans.video.hdr import with_hdr
+from vidtrans.video.matroska import write_pixel_shape
 from vidtrans.video.segments import SegmentStore
+from vidtrans.video.shape import coded_size, grown
 
 Packet: TypeAlias = "av.Packet[av.VideoStream]"
 OutputContainer: TypeAlias = "av.container.OutputContainer"
@@ -76,7 +86,8 @@ class Segment:
 
     def _picture(self, frame: Frame) -> av.VideoFrame:
         """The frame as the encoder takes it, its time in ticks."""
-        picture = _picture(frame.planes, self._pix_fmt)
+        context = self._stream.codec_context
+        picture = _picture(grown(frame.planes, self._pix_fmt, context.width, context.height), self._pix_fmt)
         picture.colorspace = self._colour.matrix_tag
         picture.color_range = self._colour.range_tag
         picture.color_primaries = self._colour.primaries
@@ -168,10 +179,21 @@ class VideoWriter(Output):
             raise OutputError(f"{self.path}: is the input itself; choose another name")
         codec = find_encoder(encoder.codec)
         settings, notes = encoder_settings(encoder, codec)
+        settings = with_hdr(settings, codec.name, colour.mastering, colour.light)
+        if pix_fmt.chroma_shift_x:
+            settings["chroma_sample_location"] = str(colour.chroma_location or TAG_LOCATION_LEFT)
         self.notes += notes
+        coded_width, coded_height = coded_size(codec, pix_fmt, width, height)
+        if (coded_width, coded_height) != (width, height):
+            self.notes.append(
+                f"{codec.name} takes even sizes only in {pix_fmt.name}: {width}x{height} is written as "
+                f"{coded_width}x{coded_height}, the last column or row repeated; --pix-fmt yuv444p keeps the size"
+            )
         self._partial = self.path.with_name(f".{self.path.stem}.partial{self.path.suffix}")
         self._shapes = pix_fmt.plane_shapes(width, height)
         self._pix_fmt = pix_fmt
+        is_matroska = self.path.suffix.lower() in (".mkv", ".mka", ".mk3d")
+        self._pixel_shape = sample_aspect_ratio if is_matroska else None
         self._end: Fraction | None = None
         self._carried: CarriedStreams | None = None
         self._carried_until = None if excerpt.until is None else excerpt.until - excerpt.shift
@@ -189,7 +211,7 @@ class VideoWriter(Output):
 
         def add_stream(container: OutputContainer) -> av.VideoStream:
             stream = container.add_stream(
-                encoder.codec, rate=nominal, options=dict(settings), width=width, height=height
+                encoder.codec, rate=nominal, options=dict(settings), width=coded_width, height=coded_height
             )
             assert isinstance(stream, av.VideoStream)
             context = stream.codec_context
@@ -319,6 +341,8 @@ class VideoWriter(Output):
                 self._carried.copy_until(None if self._carried_until is None else max(self._carried_until, self._end))
                 self._carried.close()
             self._container.close()
+            if self._pixel_shape is not None and not write_pixel_shape(self._partial, self._pixel_shape):
+                self.notes.append(f"{self.path.name}: the shape of pixels ({self._pixel_shape}) could not be declared")
             with self._partial.open("rb+") as file:
                 os.fsync(file.fileno())
         except (av.FFmpegError, OSError) as error:

@@ -1,0 +1,57 @@
+"""Interlaced pictures made whole by FFmpeg's bwdif: one for each, at its time."""
+
+from __future__ import annotations
+
+from collections import deque
+from fractions import Fraction
+from typing import Any
+
+import av
+
+
+class Deinterlacer:
+    """Takes pictures of one size and format and gives as many back, each when it knows the one after.
+
+    What is not flagged as interlaced comes back as it is, but serves its neighbours.
+
+    Args:
+        like: a picture of that size and format.
+    """
+
+    def __init__(self, like: av.VideoFrame) -> None:
+        self._graph = av.filter.Graph()
+        self._facts = _facts(like)
+        source = self._graph.add_buffer(
+            width=like.width, height=like.height, format=like.format, time_base=like.time_base or Fraction(1, 1000)
+        )
+        weave = self._graph.add("bwdif", "mode=send_frame:parity=auto:deint=interlaced")
+        self._graph.link_nodes(source, weave, self._graph.add("buffersink")).configure()
+        self._inside: deque[Any] = deque()
+
+    def takes(self, picture: av.VideoFrame) -> bool:
+        """Whether it has the size and format of the others."""
+        return _facts(picture) == self._facts
+
+    def push(self, picture: av.VideoFrame, key: Any) -> list[tuple[av.VideoFrame, Any]]:
+        """Takes a picture; returns those that are ready, each with the key it came with."""
+        self._inside.append(key)
+        self._graph.vpush(picture)
+        return self._ready()
+
+    def flush(self) -> list[tuple[av.VideoFrame, Any]]:
+        """The pictures still inside; takes no more."""
+        self._graph.vpush(None)
+        return self._ready()
+
+    def _ready(self) -> list[tuple[av.VideoFrame, Any]]:
+        ready = []
+        while self._inside:
+            try:
+                ready.append((self._graph.vpull(), self._inside.popleft()))
+            except (av.BlockingIOError, av.EOFError):
+                break
+        return ready
+
+
+def _facts(picture: av.VideoFrame) -> tuple[int, int, str]:
+    return picture.width, picture.height, picture.format.name
