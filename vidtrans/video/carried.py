@@ -10,6 +10,7 @@ import av
 from av.audio import AudioStream
 
 from vidtrans.errors import InputError
+from vidtrans.video.damage import demuxed
 from vidtrans.video.excerpt import WHOLE, Excerpt
 from vidtrans.video.local_file import open_container
 
@@ -86,7 +87,7 @@ class CarriedStreams:
         hidden: dict[int, av.Packet[av.stream.Stream]] = {}
         # Not sought: an index of pictures may lead past sound that belongs to the excerpt.
         try:
-            for packet in self._input.demux(streams):
+            for packet in demuxed(self._input, streams):
                 if packet.dts is None:  # the last one of each stream is empty, it flushes a decoder
                     continue
                 time_base = packet.time_base
