@@ -30,6 +30,7 @@ from vidtrans.video.clock import exact_time_base
 from vidtrans.video.colour import to_uint8_rgb
 from vidtrans.video.encoder import EncoderOptions, choose_pix_fmt
 from vidtrans.video.frame import Colour, Frame, PixelFormat
+from vidtrans.video.local_file import DEFAULT_MAX_PIXELS, Source, source_named
 from vidtrans.video.reader import VideoInfo, VideoReader
 from vidtrans.video.writer import VideoWriter
 
@@ -96,7 +97,7 @@ def upsample(input: str | Path, to: str, **options: Any) -> Summary:
     Args:
         input: the video to read; to: the target domain.
         options: the other fields of options.UpsampleOptions (factor, fps, slowmo, start, end, tail, from_, output,
-            output_to, overwrite, model, engine, device, precision, size, motion, detail) and of
+            output_to, overwrite, model, engine, device, precision, size, motion, detail, protocols, max_pixels) and of
             video.encoder.EncoderOptions (codec, crf, preset, pix_fmt, threads).
 
     Raises:
@@ -110,7 +111,7 @@ def upsample(input: str | Path, to: str, **options: Any) -> Summary:
     for name in ("output", "output_to"):
         if options.get(name) is not None:
             options[name] = Path(options[name])
-    return run(UpsampleOptions(input=Path(input), to=to, encoder=EncoderOptions(**encoder), **options))
+    return run(UpsampleOptions(input=source_named(input), to=to, encoder=EncoderOptions(**encoder), **options))
 
 
 def run(
@@ -133,7 +134,7 @@ def run(
     source = source_domain(model, options)
     clock = StageClock()
     with ExitStack() as stack:
-        reader = stack.enter_context(VideoReader(options.input, *options.span))
+        reader = stack.enter_context(VideoReader(options.input, *options.span, max_pixels=options.max_pixels))
         pix_fmt = choose_pix_fmt(options.encoder, reader.info.pix_fmt)
         files = writers if writers is not None else open_writers(reader.info, pix_fmt, options)
         outputs = [stack.enter_context(file) for file in files]
@@ -303,15 +304,15 @@ def started_engine(
         size,
         device=choice.device,
         precision=options.precision,
-        samples=lambda: footage_samples(options.input),
+        samples=lambda: footage_samples(options.input, options.max_pixels),
         report=report,
     )
     return engine, choice.reason
 
 
-def footage_samples(path: Path) -> Tensor:
+def footage_samples(path: Source, max_pixels: int = DEFAULT_MAX_PIXELS) -> Tensor:
     """Frames from the video's first seconds, (B, H, W, 3) uint8: an engine may calibrate on them."""
-    with VideoReader(path) as reader:
+    with VideoReader(path, max_pixels=max_pixels) as reader:
         return torch.stack([torch.from_numpy(to_uint8_rgb(frame)) for frame in islice(reader, 0, 64, 4)])
 
 

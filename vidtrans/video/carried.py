@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fractions import Fraction
-from pathlib import Path
 
 import av
 from av.audio import AudioStream
@@ -12,7 +11,7 @@ from av.audio import AudioStream
 from vidtrans.errors import InputError
 from vidtrans.video.damage import demuxed
 from vidtrans.video.excerpt import WHOLE, Excerpt
-from vidtrans.video.local_file import open_container
+from vidtrans.video.local_file import Source, open_container
 
 # Facts of the container's own format, which the new container states for itself.
 _OWN_METADATA = {"major_brand", "minor_version", "compatible_brands", "encoder"}
@@ -35,7 +34,7 @@ class CarriedStreams:
 
     def __init__(
         self,
-        source: Path,
+        source: Source,
         output: av.container.OutputContainer,
         notes: list[str],
         excerpt: Excerpt = WHOLE,

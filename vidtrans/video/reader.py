@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import chain
 from math import ceil, floor
-from pathlib import Path
 from types import TracebackType
 
 import av
@@ -29,11 +28,16 @@ from vidtrans.video.frame import (
     PixelFormat,
     nearest_planar,
 )
-from vidtrans.video.local_file import WHOLE_PART, check_whole, local_path, open_container
+from vidtrans.video.local_file import (
+    DEFAULT_MAX_PIXELS,
+    WHOLE_PART,
+    Source,
+    check_source,
+    open_container,
+    source_named,
+)
 
 _MICROSECONDS = 1_000_000
-# Formats of FFmpeg that take any file of a certain name for a screen full of characters.
-_TEXT_ART = {"tty", "bin", "xbin", "adf", "idf"}
 # A time stamp that steps back further than this starts a new clock (files glued together); less is a stray or doubled
 # frame.
 _LARGEST_STRAY_SECONDS = 1
@@ -101,7 +105,7 @@ class _Timed:
 
 
 class VideoReader:
-    """A local video file, read once from front to back: `for frame in reader`.
+    """A video, read once from front to back: `for frame in reader`.
 
     Opening decodes the first frame, so that every error that can be known early comes early. Memory does not grow with
     the length. Frames follow each other without gaps or overlaps: each lasts until the next one's time, the last as
@@ -118,8 +122,9 @@ class VideoReader:
     that it begins at zero.
 
     Args:
-        path: the file.
+        path: the file, or a local_file.Address with the protocols that are allowed.
         start, end: seconds after the first frame; 0 and None cut nothing.
+        max_pixels: larger frames are refused before they are allocated.
 
     Attributes:
         path: the file.
@@ -134,21 +139,32 @@ class VideoReader:
         UsageError: no frame begins in [start, end).
     """
 
-    def __init__(self, path: str | Path, start: Fraction = Fraction(0), end: Fraction | None = None) -> None:
-        self.path = local_path(path)
+    def __init__(
+        self,
+        path: str | Source,
+        start: Fraction = Fraction(0),
+        end: Fraction | None = None,
+        *,
+        max_pixels: int = DEFAULT_MAX_PIXELS,
+    ) -> None:
+        self.path = source_named(path)
+        self._max_pixels = max_pixels
         self.notes: list[str] = []
         self.frames_read = 0
         self.damaged = 0
         self._left_out = 0
         self._unreadable: list[str] = []
-        self._declares_size = check_whole(self.path)
-        self._container = open_container(self.path)
+        self._declares_size = check_source(self.path)
+        self._container = open_container(self.path, max_pixels)
         try:
             self._stream = self._choose_stream()
             self._pictures = self._timed(self._decode(self._packets()))
             first = next(self._pictures, None)
             if first is None:
-                raise InputError(f"{self.path}: holds no frame that can be decoded; check that it plays elsewhere")
+                raise InputError(
+                    f"{self.path}: holds no frame that can be decoded, or none of up to {max_pixels} pixels "
+                    "(--max-pixels); check that it plays elsewhere"
+                )
             whole = self._read_info(first.picture)
             self._pictures = chain((first,), self._pictures)
             self.info = self._excerpt(whole, first, start, end)
@@ -266,15 +282,13 @@ class VideoReader:
             back = 2 * back + 1
         index = self._stream.index
         self._container.close()
-        self._container = open_container(self.path)
+        self._container = open_container(self.path, self._max_pixels)
         self._stream = next(stream for stream in self._container.streams.video if stream.index == index)
         self._stream.thread_type = "AUTO"
         self.frames_read = 0
         return self._timed(self._decode(self._packets()))
 
     def _choose_stream(self) -> av.VideoStream:
-        if self._container.format.name in _TEXT_ART:
-            raise InputError(f"{self.path}: is not a video")
         covers = [
             stream
             for stream in self._container.streams.video

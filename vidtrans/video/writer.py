@@ -18,6 +18,7 @@ from vidtrans.video.carried import CarriedStreams
 from vidtrans.video.encoder import EncoderOptions, encoder_settings, find_encoder, stored_pix_fmt
 from vidtrans.video.excerpt import WHOLE, Excerpt
 from vidtrans.video.frame import TAG_RANGE_FULL, TAG_RANGE_LIMITED, Colour, Frame, PixelFormat
+from vidtrans.video.local_file import Source
 
 Packet: TypeAlias = "av.Packet[av.VideoStream]"
 
@@ -137,7 +138,7 @@ class VideoWriter:
         pix_fmt: PixelFormat,
         colour: Colour,
         encoder: EncoderOptions,
-        carry_from: Path | None = None,
+        carry_from: Source | None = None,
         carry_audio: bool = True,
         excerpt: Excerpt = WHOLE,
         overwrite: bool = False,
@@ -147,7 +148,7 @@ class VideoWriter:
         self.path = Path(path)
         self.notes: list[str] = []
         check_output_path(self.path, overwrite=overwrite)
-        if carry_from is not None and self.path.exists() and self.path.samefile(carry_from):
+        if isinstance(carry_from, Path) and self.path.exists() and self.path.samefile(carry_from):
             raise OutputError(f"{self.path}: is the input itself; choose another name")
         codec = find_encoder(encoder.codec)
         settings, notes = encoder_settings(encoder, codec)
@@ -176,9 +177,7 @@ class VideoWriter:
             if display_matrix is not None:
                 stream.set_display_matrix(display_matrix)
             if carry_from is not None:
-                self._carried = CarriedStreams(
-                    Path(carry_from), self._container, self.notes, excerpt, audio=carry_audio
-                )
+                self._carried = CarriedStreams(carry_from, self._container, self.notes, excerpt, audio=carry_audio)
             self._container.start_encoding()
             self.time_base = Fraction(stream.time_base or time_base)
             if rate * self.time_base > 1:
