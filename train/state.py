@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from vidtrans.errors import InputError
 from vidtrans.files import write_atomically
+from vidtrans.tensor_header import read_header
 
 FORMAT = "vidtrans-run-1"
 
@@ -46,6 +47,7 @@ def load_state(
         InputError: the file is missing, damaged or of another run's shape.
     """
     try:
+        read_header(path)
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != FORMAT:

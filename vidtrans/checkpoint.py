@@ -15,6 +15,7 @@ from safetensors.torch import save
 from vidtrans.errors import UsageError, nearest_names
 from vidtrans.files import write_atomically
 from vidtrans.nets import make_net
+from vidtrans.tensor_header import read_header
 
 FORMAT = "vidtrans-1"
 
@@ -72,23 +73,36 @@ def load_model(name: str | Path) -> Model:
     """
     path, bundled = _find(str(name))
     try:
+        header = read_header(path)
+        metadata = header.metadata
+        if metadata.get("format") != FORMAT:
+            raise UsageError(f"{path} is no vidtrans model of format {FORMAT}; train one with vidtrans train")
+        family, config, trained, quality = (
+            metadata["family"],
+            *(_object(metadata, key) for key in ("config", "trained", "quality")),
+        )
+        with torch.device("meta"):  # shapes without memory
+            expected = {key: tuple(tensor.shape) for key, tensor in make_net(family, config).state_dict().items()}
+        if header.shapes != expected:
+            raise ValueError("its tensors are not those of the network that it describes")
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT:
-                raise UsageError(f"{path} is no vidtrans model of format {FORMAT}; train one with vidtrans train")
             tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 (not a mapping)
-        net = make_net(metadata["family"], json.loads(metadata["config"]))
+        net = make_net(family, config)
         net.load_state_dict(tensors)
-    except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+        with path.open("rb") as content:
+            sha256 = hashlib.file_digest(content, "sha256").hexdigest()
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UsageError(f"{path} cannot be read as a vidtrans model ({reason})") from error
-    return Model(
-        net=net.eval().requires_grad_(False),
-        trained=json.loads(metadata.get("trained", "{}")),
-        quality=json.loads(metadata.get("quality", "{}")),
-        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
-        bundled=bundled,
-    )
+    return Model(net=net.eval().requires_grad_(False), trained=trained, quality=quality, sha256=sha256, bundled=bundled)
+
+
+def _object(metadata: dict[str, str], key: str) -> dict[str, Any]:
+    """A JSON object of the metadata; only the config must be there."""
+    found = json.loads(metadata[key] if key == "config" else metadata.get(key, "{}"))
+    if not isinstance(found, dict):
+        raise ValueError(f"its {key} is no JSON object")
+    return found
 
 
 def _find(name: str) -> tuple[Path, str | None]:

@@ -16,15 +16,15 @@ from av.stream import Discard
 from vidtrans.checkpoint import Model, load_model
 from vidtrans.engines.contract import working_size
 from vidtrans.options import UpsampleOptions
-from vidtrans.pipeline import parsed_options, run, source_domain
+from vidtrans.pipeline import opened_reader, parsed_options, run, source_domain
 from vidtrans.preflight import Measured, Plan, PlannedOutput, Work, close_trial, prepare, trial_stream
 from vidtrans.timeline import Sampling, pair
 from vidtrans.video.carriage import picture_of
 from vidtrans.video.contract import Output
 from vidtrans.video.encoder import choose_pix_fmt
 from vidtrans.video.frame import Frame
-from vidtrans.video.local_file import open_container
-from vidtrans.video.reader import VideoInfo, VideoReader
+from vidtrans.video.local_file import Source, open_container
+from vidtrans.video.reader import VideoInfo
 from vidtrans.video.size import SizeEstimate
 from vidtrans.video.writer import Segment
 
@@ -48,7 +48,7 @@ def plan_run(options: UpsampleOptions) -> Plan:
     """The same for options that are parsed."""
     model = load_model(options.model)
     source_domain(model, options)
-    with VideoReader(options.input, *options.span) as reader:
+    with opened_reader(options) as reader:
         info, notes = reader.info, reader.notes
     spans = frame_spans(options.input, info)
     work = _work(spans, info, options, model)
@@ -60,7 +60,7 @@ def plan_run(options: UpsampleOptions) -> Plan:
     return replace(planned, outputs=outputs, notes=(*notes, *planned.notes), work=work, measured=measured)
 
 
-def frame_spans(path: Path, info: VideoInfo) -> list[tuple[Fraction, Fraction]] | None:
+def frame_spans(path: Source, info: VideoInfo) -> list[tuple[Fraction, Fraction]] | None:
     """(time, duration) in seconds of every frame of the excerpt, from the packets alone; None where they do not say."""
     with open_container(path) as container:
         picture = picture_of(container)

@@ -12,6 +12,7 @@ from vidtrans.errors import UsageError
 from vidtrans.timeline import Sampling, Tail
 from vidtrans.video.colour_names import Told
 from vidtrans.video.encoder import EncoderOptions
+from vidtrans.video.local_file import DEFAULT_MAX_PIXELS, Source, allowed
 
 DEFAULT_MODEL = "street"
 DEFAULT_FACTOR = 8
@@ -53,10 +54,13 @@ class UpsampleOptions:
         color_matrix, color_range, color_primaries, color_trc: what the input's colours are, FFmpeg's names; they go
             before its tags. None: by the tags.
         deinterlace: "auto" makes interlaced pictures whole, one for each; "off" leaves them woven.
+        protocols: what may be opened besides local files, by FFmpeg's names, such as ("https", "tls", "tcp"): then
+            input may be an address (local_file.Address), and outputs stand in the current folder by default.
+        max_pixels: input frames of more are refused before they are allocated.
         encoder: of both outputs.
     """
 
-    input: Path
+    input: Source
     to: str
     from_: str | None = None
     factor: Fraction | float | None = None
@@ -80,6 +84,8 @@ class UpsampleOptions:
     color_primaries: str | None = None
     color_trc: str | None = None
     deinterlace: str = "auto"
+    protocols: tuple[str, ...] = ()
+    max_pixels: int = DEFAULT_MAX_PIXELS
     encoder: EncoderOptions = field(default_factory=EncoderOptions)
 
     def __post_init__(self) -> None:
@@ -95,6 +101,9 @@ class UpsampleOptions:
             raise UsageError(f"--factor must be at least 1, such as 8 or 5/2, not {self.factor}")
         if self.fps is not None and self.fps <= 0:
             raise UsageError(f"--fps must be above 0, such as 60 or 60000/1001, not {self.fps}")
+        object.__setattr__(self, "input", allowed(self.input, self.protocols))
+        if self.max_pixels < 1:
+            raise UsageError(f"--max-pixels must be at least 1, not {self.max_pixels}")
         start, end = self.span
         if start < 0:
             raise UsageError(f"--start must be 0 or more seconds, not {float(start):g}")

@@ -39,7 +39,7 @@ from vidtrans.video.contract import Output
 from vidtrans.video.encoder import EncoderOptions, choose_pix_fmt, format_remarks
 from vidtrans.video.frame import Colour, Frame, PixelFormat
 from vidtrans.video.kept import lost_facts
-from vidtrans.video.local_file import fingerprint
+from vidtrans.video.local_file import DEFAULT_MAX_PIXELS, Source, fingerprint, source_named
 from vidtrans.video.reader import VideoInfo, VideoReader
 from vidtrans.video.writer import VideoWriter
 
@@ -104,8 +104,8 @@ def upsample(input: str | Path, to: str, **options: Any) -> Summary:
     Args:
         input: the video to read; to: the target domain.
         options: the other fields of options.UpsampleOptions (factor, fps, slowmo, start, end, tail, from_, output,
-            output_to, overwrite, model, engine, device, precision, size, motion, detail,
-            color_matrix, color_range, color_primaries, color_trc, deinterlace) and of
+            output_to, overwrite, model, engine, device, precision, size, motion, detail, color_matrix, color_range,
+            color_primaries, color_trc, deinterlace, protocols, max_pixels) and of
             video.encoder.EncoderOptions (codec, crf, preset, pix_fmt, threads).
 
     Raises:
@@ -129,7 +129,7 @@ def parsed_options(input: str | Path, to: str, options: dict[str, Any]) -> Upsam
     for name in ("output", "output_to"):
         if options.get(name) is not None:
             options[name] = Path(options[name])
-    return UpsampleOptions(input=Path(input), to=to, encoder=EncoderOptions(**encoder), **options)
+    return UpsampleOptions(input=source_named(input), to=to, encoder=EncoderOptions(**encoder), **options)
 
 
 def run(
@@ -152,8 +152,7 @@ def run(
     source = source_domain(model, options)
     clock = StageClock()
     with ExitStack() as stack:
-        told, deinterlace = options.colour_told, options.deinterlace == "auto"
-        reader = stack.enter_context(VideoReader(options.input, *options.span, told=told, deinterlace=deinterlace))
+        reader = stack.enter_context(opened_reader(options))
         reader.notes += reader.info.colour.remarks(reader.info.pix_fmt)
         if writers is None:
             for note in prepare(reader.info, options).notes:
@@ -315,6 +314,17 @@ class Finisher:
                 self._output.end_segment()
 
 
+def opened_reader(options: UpsampleOptions) -> VideoReader:
+    """The input, read as the options say."""
+    return VideoReader(
+        options.input,
+        *options.span,
+        told=options.colour_told,
+        deinterlace=options.deinterlace == "auto",
+        max_pixels=options.max_pixels,
+    )
+
+
 def source_domain(model: Model, options: UpsampleOptions) -> str:
     """The input's domain: as told, or the other one of a model of two.
 
@@ -348,15 +358,15 @@ def started_engine(
         size,
         device=choice.device,
         precision=options.precision,
-        samples=lambda: footage_samples(options.input, options.colour_told),
+        samples=lambda: footage_samples(options.input, options.colour_told, options.max_pixels),
         report=report,
     )
     return engine, choice.reason
 
 
-def footage_samples(path: Path, told: Told = NOTHING_TOLD) -> Tensor:
+def footage_samples(path: Source, told: Told = NOTHING_TOLD, max_pixels: int = DEFAULT_MAX_PIXELS) -> Tensor:
     """Frames from the video's first seconds, (B, H, W, 3) uint8: an engine may calibrate on them."""
-    with VideoReader(path, told=told) as reader:
+    with VideoReader(path, told=told, max_pixels=max_pixels) as reader:
         return torch.stack([torch.from_numpy(to_uint8_rgb(frame)) for frame in islice(reader, 0, 64, 4)])
 
 
@@ -380,8 +390,13 @@ def _keep_shared_segments(
         announce("what is finished is kept; the same command continues it")
 
 
-def identity_of(options: UpsampleOptions, model: Model, source: str) -> dict[str, Any]:
-    """What must be equal for one run to continue another: whatever changes a single packet of the outputs."""
+def identity_of(options: UpsampleOptions, model: Model, source: str) -> dict[str, Any] | None:
+    """What must be equal for one run to continue another: whatever changes a single packet of the outputs.
+
+    None for an input that cannot be read twice.
+    """
+    if isinstance(options.input, Address) or not options.input.is_file():
+        return None
     choice = choose(options.engine, options.device)
     told = {f.name: getattr(options, f.name) for f in fields(options)}
     for name in ("input", "output", "output_to", "overwrite", "model", "engine", "device", "from_"):

@@ -18,6 +18,7 @@ from vidtrans.video.carriage import Carriage, plan_carriage
 from vidtrans.video.clock import exact_time_base
 from vidtrans.video.encoder import EncoderOptions, choose_pix_fmt, encoder_settings, find_encoder, stored_pix_fmt
 from vidtrans.video.frame import PixelFormat
+from vidtrans.video.local_file import Source
 from vidtrans.video.reader import VideoInfo
 from vidtrans.video.size import SizeEstimate, estimate_size
 from vidtrans.video.writer import check_output_path
@@ -108,7 +109,7 @@ class Plan:
         work, measured: with `vidtrans.plan` only.
     """
 
-    input: Path
+    input: Source
     info: VideoInfo
     outputs: tuple[PlannedOutput, ...]
     frames: int | None
@@ -240,7 +241,7 @@ def byte_words(count: int) -> str:
 
 def _planned(path: Path, info: VideoInfo, options: UpsampleOptions, frames: int | None) -> PlannedOutput:
     check_output_path(path, overwrite=options.overwrite)
-    if path.exists() and path.samefile(options.input):
+    if path.exists() and isinstance(options.input, Path) and path.samefile(options.input):
         raise OutputError(f"{path}: is the input itself; choose another name")
     encoder, sampling = options.encoder, options.sampling
     pix_fmt = choose_pix_fmt(encoder, info.pix_fmt)

@@ -10,6 +10,7 @@ import click
 
 from vidtrans import __version__
 from vidtrans.errors import VidtransError, nearest_names
+from vidtrans.text import plain
 
 # name -> (module, one line for `vidtrans --help`); literal, so that --help imports nothing else.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -63,11 +64,14 @@ def main() -> None:
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except click.ClickException as error:
-        error.show()
+        # As click shows it, but for what a terminal would obey.
+        if isinstance(error, click.UsageError) and error.ctx is not None:
+            click.echo(f"{error.ctx.get_usage()}\nTry '{error.ctx.command_path} --help' for help.\n", err=True)
+        click.echo(f"Error: {plain(error.format_message())}", err=True)
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         click.echo("vidtrans: interrupted", err=True)
         sys.exit(130)
     except VidtransError as error:
-        click.echo(f"vidtrans: {error}", err=True)
+        click.echo(f"vidtrans: {plain(str(error))}", err=True)
         sys.exit(error.exit_code)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vidtrans.cli.parameters import SIZE
+from vidtrans.text import plain
 
 if TYPE_CHECKING:
     from vidtrans.checkpoint import Model
@@ -72,7 +73,7 @@ def build(
     size = size or net.sizes.trained
 
     def report(text: str) -> None:
-        click.echo(text, err=True)
+        click.echo(plain(text), err=True)
 
     if not targets:
         reason = unusable(device or "cuda")
@@ -110,9 +111,9 @@ def list_() -> None:
         gpu = facts.gpu or f"any GPU of compute capability {facts.compute_capability}"
         checked = "; ".join(f"{result} on {device}" for device, result in entry.checks.items()) or "not compared yet"
         click.echo(
-            f"{facts.name}\n"
-            f"  {entry.about}, {_megabytes(entry.bytes)}, made {_age(time.time() - entry.made)} ago\n"
-            f"  for {gpu}, {facts.flavour} {facts.version}; {checked}"
+            f"{plain(facts.name)}\n"
+            f"  {plain(entry.about)}, {_megabytes(entry.bytes)}, made {_age(time.time() - entry.made)} ago\n"
+            f"  {plain(f'for {gpu}, {facts.flavour} {facts.version}; {checked}')}"
         )
     click.echo(
         f"{len(entries)} plans, {_megabytes(sum(entry.bytes for entry in entries))}, in {cache.folder}", err=True

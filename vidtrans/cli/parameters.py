@@ -7,6 +7,8 @@ from fractions import Fraction
 
 import click
 
+from vidtrans.video.local_file import Source, source_named
+
 # Fraction() itself also takes "1e999999999", which it would spend hours to write out.
 _NUMBER = re.compile(r"[0-9]{1,18}(\.[0-9]{0,18})?|\.[0-9]{1,18}|[0-9]{1,18}/[1-9][0-9]{0,17}")
 _TIME = re.compile(r"(?:(?:([0-9]{1,6}):)?([0-9]{1,6}):)?([0-9]{1,18}(?:\.[0-9]{0,18})?|\.[0-9]{1,18})")
@@ -64,6 +66,31 @@ class TimeType(click.ParamType):  # type: ignore[type-arg]
         return int(hours or 0) * 3600 + int(minutes or 0) * 60 + Fraction(seconds)
 
 
+class SourceType(click.ParamType):  # type: ignore[type-arg]
+    """A local file or an address."""
+
+    name = "source"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Source:
+        return source_named(value if isinstance(value, Source) else str(value))
+
+
+class ProtocolsType(click.ParamType):  # type: ignore[type-arg]
+    """Names divided by commas."""
+
+    name = "protocols"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        return "NAMES"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value
+        return tuple(name.strip() for name in str(value).split(","))
+
+
 SIZE = SizeType()
 FRACTION = FractionType()
 TIME = TimeType()
+SOURCE = SourceType()
+PROTOCOLS = ProtocolsType()

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from vidtrans.cli.parameters import FRACTION, SIZE
+from vidtrans.text import plain
 from vidtrans.train.domains import STREET_DOMAINS
 
 
@@ -54,4 +55,4 @@ def command(
 
         notes = render_clip(output, seed, seconds, fps, size, domain, sound, overwrite, progress=show)
     for note in notes:
-        click.echo(f"vidtrans: {note}", err=True)
+        click.echo(f"vidtrans: {plain(note)}", err=True)

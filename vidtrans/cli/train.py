@@ -39,9 +39,11 @@ def command(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
+    from rich.text import Text
 
     from vidtrans.checkpoint import load_model
     from vidtrans.errors import UsageError
+    from vidtrans.text import plain
     from vidtrans.train.loop import MODEL, STATE, Progress, Run
     from vidtrans.train.recipe import load_recipe
 
@@ -61,7 +63,7 @@ def command(
         device=device,
         cache=cache,
         init_from=model,
-        report=lambda text: console.print(text, highlight=False),
+        report=lambda text: console.print(Text(plain(text))),
     )
     if resume:
         run.resume()
@@ -84,4 +86,4 @@ def command(
                 console.print(line, highlight=False, soft_wrap=True)
 
         run.advance(show=show)
-    console.print(f"{folder / MODEL}: done, {run.total} steps", highlight=False)
+    console.print(Text(plain(f"{folder / MODEL}: done, {run.total} steps")))

@@ -9,15 +9,16 @@ from typing import Any
 
 import click
 
-from vidtrans.cli.parameters import FRACTION, SIZE, TIME
+from vidtrans.cli.parameters import FRACTION, PROTOCOLS, SIZE, SOURCE, TIME
 from vidtrans.options import DEFAULT_FACTOR, DEINTERLACE, DETAILS, MOTIONS, PRECISIONS, TAILS, UpsampleOptions
+from vidtrans.text import plain
 from vidtrans.video.encoder import EncoderOptions
 
 DEFAULTS = {f.name: f.default for f in (*fields(UpsampleOptions), *fields(EncoderOptions))}
 
 
 @click.command("upsample")
-@click.argument("input", metavar="INPUT", type=click.Path(path_type=Path))
+@click.argument("input", metavar="INPUT", type=SOURCE)
 @click.option("--to", required=True, metavar="DOMAIN", help="Domain to translate into, such as segmentation.")
 @click.option("--from", "from_", metavar="DOMAIN", help="Domain of the input.  [default: the model's other one]")
 @click.option(
@@ -111,6 +112,19 @@ DEFAULTS = {f.name: f.default for f in (*fields(UpsampleOptions), *fields(Encode
     show_default=True,
     help="Arithmetic of the network; auto is the engine's fastest that stays near float32.",
 )
+@click.option(
+    "--protocols",
+    type=PROTOCOLS,
+    default=(),
+    help="What may be opened besides local files, FFmpeg's names, such as https,tls,tcp: INPUT may then be an address.",
+)
+@click.option(
+    "--max-pixels",
+    type=click.IntRange(min=1),
+    default=DEFAULTS["max_pixels"],
+    show_default=True,
+    help="Refuse an INPUT with larger frames, before they take any memory.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be done and how long it would take; write nothing.")
 def command(
     codec: str,
@@ -128,6 +142,7 @@ def command(
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.text import Text
 
     from vidtrans.pipeline import run
 
@@ -142,6 +157,10 @@ def command(
             click.echo(line, err=True)
         return
     console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+    def say(text: str) -> None:
+        console.print(Text(plain(text)))  # names of files are no markup
+
     columns = (
         TextColumn("upsample"),
         BarColumn(),
@@ -160,14 +179,14 @@ def command(
 
         def announce(text: str) -> None:
             said.append(text)
-            console.print(text)
+            say(text)
 
         summary = run(parsed, announce=announce, progress=progress)
     for note in summary.notes:
         if note not in said:  # some are known only once all frames have been read
-            console.print(note)
+            say(note)
     for path in summary.outputs:
-        console.print(f"wrote {path}")
+        say(f"wrote {path}")
     held = [
         (summary.cuts, "cuts held"),
         (summary.repeats, "repeats held"),

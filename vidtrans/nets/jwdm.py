@@ -17,6 +17,9 @@ from vidtrans.errors import UsageError
 from vidtrans.nets.blocks import NormReLU, ResidualBlock, Upsample2, conv, init_normal
 from vidtrans.nets.contract import Domain, SizeFacts, domain_named, domains_from_json
 
+# Far above what anyone trains.
+_MOST = {"domains": 100, "width": 1024, "latent_channels": 4096, "blocks": 100, "trained_size": 8192}
+
 
 @dataclass(frozen=True)
 class JWDMConfig:
@@ -49,8 +52,19 @@ class JWDMConfig:
         names = [domain.name for domain in self.domains]
         if len(names) < 2 or len(set(names)) != len(names):
             raise UsageError(f"a model needs two or more domains with different names, not {names}")
-        if min(self.width, self.latent_channels, self.blocks) < 1:
-            raise UsageError("width, latent_channels and blocks must be at least 1")
+        if len(names) > _MOST["domains"]:
+            raise UsageError(f"a model has at most {_MOST['domains']} domains, not {len(names)}")
+        # A description that comes with a file is not trusted with how much memory is taken.
+        for field in ("width", "latent_channels", "blocks"):
+            value = getattr(self, field)
+            if type(value) is not int or not 1 <= value <= _MOST[field]:
+                raise UsageError(f"{field} must be a whole number from 1 to {_MOST[field]}, not {value!r}")
+        if len(self.trained_size) != 2 or any(
+            type(length) is not int or not 1 <= length <= _MOST["trained_size"] for length in self.trained_size
+        ):
+            raise UsageError(
+                f"trained_size must be two whole numbers from 1 to {_MOST['trained_size']}, not {self.trained_size!r}"
+            )
         for field, value, allowed in (
             ("res_convs", self.res_convs, (1, 2)),
             ("embedding", self.embedding, ("relu", "linear")),

@@ -8,7 +8,6 @@ import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import av
@@ -17,7 +16,7 @@ from av.audio.stream import AudioStream
 from av.stream import AttachmentStream, Discard, Disposition, Stream
 from av.subtitles.stream import SubtitleStream
 
-from vidtrans.video.local_file import open_container
+from vidtrans.video.local_file import Source, open_container
 from vidtrans.video.subtitles import TEXT_CODECS, TEXT_TARGETS, TextConverter
 
 Kind = Literal["audio", "subtitle", "data", "cover", "attachment"]
@@ -115,7 +114,7 @@ class CarriagePlan:
     notes: tuple[str, ...]
 
 
-def plan_carriage(source: Path, format_name: str, *, audio: bool = True) -> CarriagePlan:
+def plan_carriage(source: Source, format_name: str, *, audio: bool = True) -> CarriagePlan:
     """Finds out what a container can hold of a file's streams, tags, chapters and marks.
 
     Every stream is written alone into a file in memory, with its first packet, and read back: what does not come back

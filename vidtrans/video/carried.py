@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from math import lcm
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import av
@@ -23,8 +22,9 @@ from vidtrans.video.carriage import (
     plan_carriage,
 )
 from vidtrans.video.clock import MAX_TICKS_PER_SECOND
+from vidtrans.video.damage import demuxed
 from vidtrans.video.excerpt import WHOLE, Excerpt
-from vidtrans.video.local_file import open_container
+from vidtrans.video.local_file import Source, open_container
 from vidtrans.video.subtitles import TEXT_CODECS, TextConverter
 
 if TYPE_CHECKING:  # there is no such class where PyAV runs, only a dict of this shape
@@ -65,7 +65,7 @@ class CarriedStreams:
 
     def __init__(
         self,
-        source: Path,
+        source: Source,
         output: av.container.OutputContainer,
         notes: list[str],
         excerpt: Excerpt = WHOLE,
@@ -197,7 +197,7 @@ class CarriedStreams:
         hidden: dict[int, Packet] = {}
         # Not sought: an index of pictures may lead past sound that belongs to the excerpt.
         try:
-            for packet in self._input.demux(streams):
+            for packet in demuxed(self._input, streams):
                 begin = packet.dts if packet.pts is None else packet.pts
                 if begin is None:  # the last one of each stream is empty, it flushes a decoder
                     continue

@@ -1,33 +1,110 @@
-"""The file behind a name: local, there, whole by its own account, and open."""
+"""The file behind a name: local, there, whole by its own account, and open; or an address, where that was allowed."""
 
 from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import av
 
-from vidtrans.errors import InputError
+from vidtrans.errors import InputError, UsageError
 from vidtrans.video.container_size import declared_size
 
 _BLOCKS, _BLOCK_BYTES = 64, 64 * 1024
 WHOLE_PART = "copy or download it again, or use only its whole part, re-encoded with: ffmpeg -i INPUT REPAIRED.mp4"
+# 16K, 15360x8640: a frame of it takes 200 MB in 8 bits 4:2:0.
+DEFAULT_MAX_PIXELS = 1 << 27
+# FFmpeg's readers of files that hold media themselves. What only names other files or addresses (playlists, scripts,
+# patterns of images, session descriptions), draws text or opens a device is not among them.
+CONTAINERS = (
+    *("mov", "matroska", "avi", "mpegts", "mpeg", "nut", "flv", "live_flv", "asf", "ogg", "mxf", "gxf", "rm", "wtv"),
+    *("dv", "ivf", "yuv4mpegpipe", "amv", "nsv", "dhav", "swf", "flic", "gif", "apng", "webp", "jpegxl_anim"),
+    *("h261", "h263", "h264", "hevc", "vvc", "m4v", "mpegvideo", "vc1", "vc1test", "dirac", "cavsvideo", "obu", "av1"),
+    *("mjpeg", "mpjpeg", "wav", "mp3", "flac", "aac", "aiff"),
+    *("bmp_pipe", "dpx_pipe", "exr_pipe", "hdr_pipe", "j2k_pipe", "jpeg_pipe", "jpegls_pipe", "jpegxl_pipe"),
+    *("pam_pipe", "pbm_pipe", "pfm_pipe", "pgm_pipe", "pgmyuv_pipe", "png_pipe", "ppm_pipe", "qoi_pipe", "sgi_pipe"),
+    *("tiff_pipe", "webp_pipe"),
+)
+_NETWORK_SECONDS = 30.0
+_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
-def local_path(path: str | Path) -> Path:
-    """The path of a local file; `file://` names are understood.
+@dataclass(frozen=True)
+class Address:
+    """A video that is not a local file; it has the parts of a path that names of outputs are made of.
+
+    Attributes:
+        url: its address.
+        protocols: what FFmpeg may open for it, by FFmpeg's names.
+    """
+
+    url: str
+    protocols: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return self.url
+
+    @property
+    def name(self) -> str:
+        """The last part of the address, without what follows a question mark."""
+        return Path(unquote(urlsplit(self.url).path)).name or "video"
+
+    @property
+    def stem(self) -> str:
+        return Path(self.name).stem
+
+    @property
+    def suffix(self) -> str:
+        return Path(self.name).suffix
+
+    def with_name(self, name: str) -> Path:
+        """A file of that name in the current folder."""
+        return Path(name)
+
+
+Source = Path | Address
+
+
+def source_named(text: str | Source) -> Source:
+    """What a user means by the name of a video: a local file, `file://` names included, or an address."""
+    if isinstance(text, Address):
+        return text
+    match = _ADDRESS.match(str(text))
+    if match is None:
+        return Path(text)
+    return Path(unquote(urlsplit(str(text)).path)) if match[1].lower() == "file" else Address(str(text))
+
+
+def allowed(source: Source, protocols: tuple[str, ...]) -> Source:
+    """The source, with the protocols that may be used for it.
 
     Raises:
-        InputError: an address of another kind; nothing is fetched.
+        UsageError: what can be no name of a protocol.
     """
-    text = str(path)
-    if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text):
-        return Path(text)
-    if not text.lower().startswith("file://"):
-        raise InputError(f"{text}: only local files are read; download it first")
-    return Path(unquote(urlsplit(text).path))
+    for name in protocols:
+        if not re.fullmatch(r"[a-z0-9]+", name):
+            raise UsageError(f"--protocols {name!r} is no protocol; give FFmpeg's names, such as https,tls,tcp")
+    return replace(source, protocols=protocols) if isinstance(source, Address) else source
+
+
+def check_source(source: Source) -> bool:
+    """Refuses an address of a protocol that was not allowed, and what `check_whole` refuses; returns what it does.
+
+    Raises:
+        InputError: nothing is fetched, nothing is opened.
+    """
+    if isinstance(source, Path):
+        return check_whole(source)
+    scheme = source.url.split(":", 1)[0].lower()
+    if scheme not in source.protocols:
+        parts = {"https": "https,tls,tcp", "http": "http,tcp"}.get(scheme, scheme)
+        raise InputError(
+            f"{source}: only local files are read; download it first, or allow its protocol with --protocols {parts}"
+        )
+    return False
 
 
 def check_whole(path: Path) -> bool:
@@ -52,18 +129,72 @@ def check_whole(path: Path) -> bool:
     return declared is not None
 
 
-def open_container(path: Path) -> av.container.InputContainer:
-    """The file opened by FFmpeg, which may follow no address from there, not even one in a playlist.
+def open_container(source: Source, max_pixels: int | None = None) -> av.container.InputContainer:
+    """The source opened by FFmpeg, which may open nothing else from there, whatever the file says.
+
+    max_pixels: of a frame, at most; larger ones are never allocated.
 
     Raises:
-        InputError: FFmpeg finds no media in it.
+        InputError: FFmpeg finds no media in it, it is a file of another kind, or its frames are too large.
     """
+    if max_pixels is None:
+        return _opened(source, {})
+    if isinstance(source, Path) and source.is_file():
+        # FFmpeg decodes a first picture to learn of a stream, and in containers without a header no limit reaches its
+        # decoder; so the sizes are read first, without any.
+        with _opened(source, {"codec_whitelist": "none"}) as container:
+            check_pixels(source, container, max_pixels)
+    container = _opened(source, {"max_pixels": str(max_pixels)})
     try:
-        # With its protocol spelled out no name is taken for an address.
-        return av.open(f"file:{path.absolute()}", options={"protocol_whitelist": "file"}, metadata_errors="replace")
-    except av.FFmpegError as error:
+        check_pixels(source, container, max_pixels)
+    except InputError:
+        container.close()
+        raise
+    return container
+
+
+def check_pixels(source: Source, container: av.container.InputContainer, max_pixels: int) -> None:
+    """Refuses pictures that are too large by the container's word; decoders get the limit, too.
+
+    Raises:
+        InputError: one stream has frames of more than max_pixels.
+    """
+    for stream in container.streams.video:
+        context = stream.codec_context
+        if context is None:
+            continue
+        context.options = {**context.options, "max_pixels": str(max_pixels)}
+        if context.width * context.height > max_pixels:
+            raise InputError(
+                f"{source}: its frames of {context.width}x{context.height} are beyond the limit of {max_pixels} "
+                "pixels; raise it with --max-pixels if there is memory for them"
+            )
+
+
+def _opened(source: Source, options: dict[str, str]) -> av.container.InputContainer:
+    # With its protocol spelled out no name is taken for an address.
+    name = f"file:{source.absolute()}" if isinstance(source, Path) else source.url
+    protocols = ("file",) if isinstance(source, Path) else source.protocols
+    limits = {"protocol_whitelist": ",".join(protocols), "format_whitelist": ",".join(CONTAINERS)}
+    try:
+        return av.open(
+            name,
+            options={**limits, **options},
+            metadata_errors="replace",
+            timeout=None if isinstance(source, Path) else _NETWORK_SECONDS,
+        )
+    except av.error.ArgumentError as error:
         raise InputError(
-            f"{path}: is not a video, or its index is damaged or missing ({error.strerror}); does it play elsewhere?"
+            f"{source}: is not a video but a file of another kind (a playlist, a script, text ...), and those are not "
+            "followed; name the video itself"
+        ) from error
+    except av.FFmpegError as error:
+        if isinstance(source, Address):
+            raise InputError(
+                f"{source}: cannot be opened ({error.strerror}); is it right, and are all its protocols in --protocols?"
+            ) from error
+        raise InputError(
+            f"{source}: is not a video, or its index is damaged or missing ({error.strerror}); does it play elsewhere?"
         ) from error
 
 

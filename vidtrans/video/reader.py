@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import chain
 from math import ceil, floor
-from pathlib import Path
 from types import TracebackType
 
 import av
@@ -16,6 +16,7 @@ from av.sidedata.sidedata import SideData
 
 from vidtrans.errors import InputError, UsageError
 from vidtrans.video.colour_names import NOTHING_TOLD, Told
+from vidtrans.video.damage import Lost, Promises, Slots, demuxed
 from vidtrans.video.deinterlace import Deinterlacer
 from vidtrans.video.excerpt import WHOLE, Excerpt
 from vidtrans.video.frame import (
@@ -30,18 +31,25 @@ from vidtrans.video.frame import (
     nearest_planar,
 )
 from vidtrans.video.hdr import read_hdr
-from vidtrans.video.local_file import WHOLE_PART, check_whole, local_path, open_container
+from vidtrans.video.local_file import (
+    DEFAULT_MAX_PIXELS,
+    WHOLE_PART,
+    Source,
+    check_source,
+    open_container,
+    source_named,
+)
 from vidtrans.video.matroska import chroma_location
 from vidtrans.video.shape import Turn
 
 _MICROSECONDS = 1_000_000
-# Formats of FFmpeg that take any file of a certain name for a screen full of characters.
-_TEXT_ART = {"tty", "bin", "xbin", "adf", "idf"}
 # A time stamp that steps back further than this starts a new clock (files glued together); less is a stray or doubled
 # frame.
 _LARGEST_STRAY_SECONDS = 1
 # A video that ends earlier than its container says by more than this, and by more than two frames, has lost its end.
 _LARGEST_SHORTFALL_SECONDS = Fraction(1, 4)
+# Codecs whose order of showing FFmpeg does not know before decoding them; AVI does not know it either.
+_REORDERED_IN_AVI = {"h264", "hevc"}
 
 
 @dataclass(frozen=True)
@@ -89,15 +97,20 @@ class VideoInfo:
 
 @dataclass(frozen=True)
 class _Timed:
-    """A decoded picture; its time on the file's own clock and how long it says it lasts (0: it does not), seconds."""
+    """A decoded picture; its time on the file's own clock and how long it says it lasts (0: it does not), seconds.
+
+    is_damaged: the decoder mended it; is_stand_in: it is a neighbour's, its own could not be decoded.
+    """
 
     picture: av.VideoFrame
     time: Fraction
     length: Fraction
+    is_damaged: bool = False
+    is_stand_in: bool = False
 
 
 class VideoReader:
-    """A local video file, read once from front to back: `for frame in reader`.
+    """A video, read once from front to back: `for frame in reader`.
 
     Opening decodes the first frame, so that every error that can be known early comes early. Memory does not grow with
     the length. Frames follow each other without gaps or overlaps: each lasts until the next one's time, the last as
@@ -107,54 +120,67 @@ class VideoReader:
 
     Frames come upright: what a display matrix turns by quarters is turned here. Interlaced pictures are made whole, one
     for each.
+    Damage does not end the reading: a picture that the decoder could mend is taken as it is; in place of one that
+    could not be decoded the picture before it is shown again (at the front, the first whole one); both are counted. A
+    file that lacks its end is an error.
 
     An excerpt holds every frame that begins in [start, end) seconds after the file's first frame, each for as long as
     in the file. Its times are moved so that it begins when the file does, and those of a file that begins below zero so
     that it begins at zero.
 
     Args:
-        path: the file.
+        path: the file, or a local_file.Address with the protocols that are allowed.
         start, end: seconds after the first frame; 0 and None cut nothing.
         told: what the user says of the colours, over what the tags say.
         deinterlace: False leaves interlaced pictures as they are.
+        max_pixels: larger frames are refused before they are allocated.
 
     Attributes:
         path: the file.
         info: facts known without reading it through.
         notes: things a user should be told, one line each; complete once all frames have been read.
         frames_read: frames decoded so far.
+        damaged: frames handed out so far that were mended or stand in for others.
 
     Raises:
-        InputError: on opening or at the frame where the file turns out to be cut off or damaged.
+        InputError: on opening or at the frame where the file turns out to be cut off; at the end, where no frame of it
+            was whole.
         UsageError: no frame begins in [start, end).
     """
 
     def __init__(
         self,
-        path: str | Path,
+        path: str | Source,
         start: Fraction = Fraction(0),
         end: Fraction | None = None,
         *,
         told: Told = NOTHING_TOLD,
         deinterlace: bool = True,
+        max_pixels: int = DEFAULT_MAX_PIXELS,
     ) -> None:
-        self.path = local_path(path)
+        self.path = source_named(path)
+        self._max_pixels = max_pixels
         self.notes: list[str] = []
         self.frames_read = 0
+        self.damaged = 0
         self._left_out = 0
         self._handed_out = 0
         self._told = told
         self._deinterlace = deinterlace
         self._turn = Turn(False, False, False)
         self._before: av.VideoFrame | None = None
-        self._declares_size = check_whole(self.path)
-        self._container = open_container(self.path)
+        self._unreadable: list[str] = []
+        self._declares_size = check_source(self.path)
+        self._container = open_container(self.path, max_pixels)
         try:
             self._stream = self._choose_stream()
             self._pictures = self._timed(self._decode(self._packets()))
             first = next(self._pictures, None)
             if first is None:
-                raise InputError(f"{self.path}: holds no frame that can be decoded; check that it plays elsewhere")
+                raise InputError(
+                    f"{self.path}: holds no frame that can be decoded, or none of up to {max_pixels} pixels "
+                    "(--max-pixels); check that it plays elsewhere"
+                )
             whole = self._read_info(first.picture)
             self._pictures = chain((first,), self._pictures)
             self.info = self._excerpt(whole, first, start, end)
@@ -181,6 +207,7 @@ class VideoReader:
         held: _Timed | None = None
         gap = 1 / self.info.average_rate
         until = self.info.excerpt.until
+        stand_ins, first_damage, count = 0, Fraction(0), 0
         for following in self._pictures:
             if held is not None:
                 gap = following.time - held.time
@@ -189,8 +216,23 @@ class VideoReader:
             if until is not None and held.time >= until:
                 held = None
                 break
+            count += 1
+            if held.is_damaged or held.is_stand_in:
+                first_damage = held.time if not self.damaged else first_damage
+                self.damaged += 1
+                stand_ins += held.is_stand_in
         if held is not None:
             yield self._frame(held, held.length or gap)
+        if self.damaged:
+            if self.damaged == count:
+                raise InputError(f"{self.path}: not one of its {count} frames can be decoded whole; {WHOLE_PART}")
+            self.notes.append(
+                f"{self.path.name}: {self.damaged} of {count} frames are damaged, the first at "
+                f"{float(first_damage):.2f} s: {self.damaged - stand_ins} are shown as far as they could be decoded, "
+                f"in place of {stand_ins} the frame before is held"
+            )
+        if self._unreadable:
+            self.notes.append(f"{self.path.name}: damaged at {len(self._unreadable)} places, where nothing can be read")
         if self._left_out:
             self.notes.append(
                 f"{self.path.name}: {self._left_out} frames left out, their time is not after that of the frame before"
@@ -222,7 +264,8 @@ class VideoReader:
         # Without time stamps only counting from the front tells where a picture lies.
         # An interlaced picture leans on the one before it.
         context = 1 / self._average_rate() if first.picture.interlaced_frame else Fraction(0)
-        pictures = self._pictures if first.picture.pts is None else self._sought(since - context, first.time)
+        counted = first.picture.pts is None or self._lacks_order
+        pictures = self._pictures if counted else self._sought(since - context, first.time)
         last = first
         for picture in pictures:
             if picture.time >= since:
@@ -250,8 +293,10 @@ class VideoReader:
                 packets = self._packets()
                 found = next((p for p in packets if p.stream is self._stream and p.is_keyframe), None)
                 if found is not None and found.pts is not None and found.pts * self._time_base <= since:
-                    pictures = self._timed(self._decode(chain((found,), packets)))
+                    pictures = self._timed(self._decode(chain((found,), packets), sought=True))
                     head = next(pictures, None)
+                    if head is not None and (head.is_damaged or head.is_stand_in):
+                        break
                     if head is not None and head.time <= since:
                         return chain((head,), pictures)
             except (av.FFmpegError, InputError):
@@ -259,15 +304,13 @@ class VideoReader:
             back = 2 * back + 1
         index = self._stream.index
         self._container.close()
-        self._container = open_container(self.path)
+        self._container = open_container(self.path, self._max_pixels)
         self._stream = next(stream for stream in self._container.streams.video if stream.index == index)
         self._stream.thread_type = "AUTO"
         self.frames_read = 0
         return self._timed(self._decode(self._packets()))
 
     def _choose_stream(self) -> av.VideoStream:
-        if self._container.format.name in _TEXT_ART:
-            raise InputError(f"{self.path}: is not a video")
         covers = [
             stream
             for stream in self._container.streams.video
@@ -289,23 +332,42 @@ class VideoReader:
 
     def _packets(self) -> Iterator[av.Packet[av.stream.Stream]]:
         """The video's packets from here on, with those of the sound where it takes them to know the end."""
-        return self._container.demux(
-            (self._stream,) if self._declares_size else (self._stream, *self._container.streams.audio)
-        )
+        streams = (self._stream,) if self._declares_size else (self._stream, *self._container.streams.audio)
+        return demuxed(self._container, streams, self._unreadable.append)
 
-    def _timed(self, pictures: Iterable[av.VideoFrame]) -> Iterator[_Timed]:
+    def _timed(self, pictures: Iterable[av.VideoFrame | Lost]) -> Iterator[_Timed]:
         """Those of the pictures whose times ascend."""
         before: _Timed | None = None
         gap = 1 / self._average_rate()
-        for picture in pictures:
-            expected = before.time + (before.length or gap) if before is not None else Fraction(0)
+        early: list[Fraction] = []  # times of what is lost before the first picture, which stands in for it
+        pictures = iter(pictures)
+        while (picture := next(pictures, None)) is not None:
+            expected = before.time + (before.length or gap) if before is not None else len(early) * gap
             time = expected if picture.pts is None else picture.pts * self._time_base
+            if isinstance(picture, Lost):
+                if before is None:
+                    early.append(time)
+                elif time > before.time:
+                    before = replace(before, time=time, length=Fraction(0), is_stand_in=True)
+                    yield before
+                continue
+            for lost in early:
+                if lost < time:
+                    yield _Timed(picture, lost, Fraction(0), is_stand_in=True)
+            early.clear()
+            is_stray = False
             if before is not None:
+                if abs(time - expected) > _LARGEST_STRAY_SECONDS:
+                    after = next(pictures, None)
+                    pictures = pictures if after is None else chain((after,), pictures)
+                    is_stray = self._is_stray(time, before.time, after)
+                    time = expected if is_stray else time
                 if time <= before.time:
                     self._leave_out(time, before.time)
                     continue
                 gap = time - before.time
-            before = _Timed(picture, time, (picture.duration or 0) * self._time_base)
+            is_damaged = picture.is_corrupt or self._promises.is_flagged(picture.pts) or is_stray
+            before = _Timed(picture, time, (picture.duration or 0) * self._time_base, is_damaged)
             yield before
 
     def _progressive(self, pictures: Iterable[_Timed]) -> Iterator[_Timed]:
@@ -338,53 +400,86 @@ class VideoReader:
         if line not in self.notes:
             self.notes.append(line)
 
-    def _decode(self, packets: Iterable[av.Packet[av.stream.Stream]]) -> Iterator[av.VideoFrame]:
-        """Every clean frame in presentation order.
+    def _is_stray(self, time: Fraction, before: Fraction, after: av.VideoFrame | Lost | None) -> bool:
+        """Whether a time stamp is damaged: the picture after it goes on where the one before it was."""
+        if after is None or after.pts is None:
+            return False
+        following = after.pts * self._time_base
+        return before < following <= before + _LARGEST_STRAY_SECONDS and not before < time < following
 
-        A recording may begin between two keyframes of its codec: what cannot be decoded before the first of them is
-        skipped.
+    def _decode(
+        self, packets: Iterable[av.Packet[av.stream.Stream]], *, sought: bool = False
+    ) -> Iterator[av.VideoFrame | Lost]:
+        """Every frame in presentation order, and where one is lost.
+
+        A recording may begin between two keyframes of its codec: what cannot be decoded before the first of them, or
+        leans on what lies before it, is skipped. sought: this is not where the file begins.
         """
         end = Fraction(0)
-        started, skipped = False, 0
+        started, skipped, begin = False, 0, None
+        promises = self._promises = Slots() if self._lacks_order else Promises(self._average_rate(), self._time_base)
         try:
             for packet in packets:
                 if packet.pts is not None:
                     end = max(end, (packet.pts + (packet.duration or 0)) * packet.time_base)
                 if packet.stream is not self._stream:
                     continue
-                if packet.is_keyframe and not started:
+                if not started and (packet.is_keyframe or self._is_indexed(packet)):
                     started = True
                     if not self.frames_read:
                         self._stream.codec_context.flush_buffers()
-                for picture in self._decode_packet(packet):
-                    if picture is not None:
-                        self.frames_read += 1
-                        yield picture
-                    elif started or self.frames_read:
-                        raise self._damaged("is cut off or damaged")
-                    else:
+                        begin = packet.pts
+                if started and (begin is None or packet.pts is None or packet.pts >= begin):
+                    promises.sent(packet)
+                for picture in self._decode_packet(packet, started=started):
+                    if isinstance(picture, Lost):
+                        if started or self.frames_read:
+                            yield from promises.failed(packet)
+                        else:
+                            skipped += 1
+                    elif picture.is_corrupt and begin is not None and picture.pts is not None and picture.pts < begin:
                         skipped += 1
+                    else:
+                        self.frames_read += 1
+                        yield from promises.shown(picture)
+            if self.frames_read:
+                yield from promises.rest()
         except av.FFmpegError as error:
             raise self._damaged(f"cannot be read further ({error.strerror})") from error
-        if skipped and self.frames_read:
+        if skipped and self.frames_read and not sought:
             self.notes.append(
                 f"{self.path.name}: begins between two keyframes of its codec, {skipped} pictures are skipped"
             )
         self._check_end(end)
 
-    def _decode_packet(self, packet: av.Packet[av.stream.Stream]) -> list[av.VideoFrame | None]:
-        """The pictures that are ready; None for each that is not whole."""
-        if packet.is_corrupt:
-            return [None]
+    def _is_indexed(self, packet: av.Packet[av.stream.Stream]) -> bool:
+        """Whether the container's index has a keyframe there, which a damaged one does not say of itself."""
+        stamps = {packet.dts, packet.pts}
+        return any(entry.is_keyframe and entry.timestamp in stamps for entry in self._stream.index_entries[:1])
+
+    def _decode_packet(self, packet: av.Packet[av.stream.Stream], *, started: bool) -> list[av.VideoFrame] | list[Lost]:
+        """The pictures that are ready, or that one is lost."""
+        if packet.is_corrupt and not started:
+            return [Lost(packet.pts)]
         try:
-            return [None if picture.is_corrupt else picture for picture in self._stream.decode(packet)]
+            return self._stream.decode(packet)
         except av.FFmpegError:
-            return [None]
+            return [Lost(packet.pts)]
 
     def _check_end(self, end: Fraction) -> None:
-        """Where the container states a duration but no size, a missing end shows only here."""
+        """Where the container states a duration but no size, a missing end shows only here; so does a damaged one."""
+        if not self.frames_read:
+            return
+        if self._declares_size:
+            stated = _stated_end(self._stream)
+            if stated is not None and stated - end > 2 / self._average_rate():
+                self.notes.append(
+                    f"{self.path.name}: its pictures end at {float(end):.2f} s of {float(stated):.2f} s, what follows "
+                    "is damaged or missing"
+                )
+            return
         declared = self._container.duration
-        if self._declares_size or declared is None or not self.frames_read:
+        if declared is None:
             return
         expected = Fraction((self._container.start_time or 0) + declared, _MICROSECONDS)
         if expected - end > max(_LARGEST_SHORTFALL_SECONDS, 2 / self._average_rate()):
@@ -403,6 +498,11 @@ class VideoReader:
 
     def _average_rate(self) -> Fraction:
         return self._stream.average_rate or self._stream.guessed_rate or Fraction(25)
+
+    @property
+    def _lacks_order(self) -> bool:
+        """Whether the container counts pictures as they are decoded, and nothing says when they are shown."""
+        return self._container.format.name == "avi" and self._stream.codec_context.name in _REORDERED_IN_AVI
 
     @property
     def _time_base(self) -> Fraction:
@@ -524,6 +624,14 @@ def _with_pictures(made: Iterable[tuple[av.VideoFrame, _Timed | None]]) -> Itera
 
 def _tags(picture: av.VideoFrame) -> tuple[int, int, int, int]:
     return picture.colorspace, picture.color_range, picture.color_primaries, picture.color_trc
+
+
+def _stated_end(stream: av.VideoStream) -> Fraction | None:
+    """When the pictures end by the container's word, seconds; Matroska's muxers leave it in a tag."""
+    if stream.duration and stream.time_base:
+        return ((stream.start_time or 0) + stream.duration) * stream.time_base
+    tag = re.fullmatch(r"(\d{1,6}):(\d\d):(\d\d(?:\.\d{1,12})?)", stream.metadata.get("DURATION", ""))
+    return None if tag is None else int(tag[1]) * 3600 + int(tag[2]) * 60 + Fraction(tag[3])
 
 
 def _display_matrix(picture: av.VideoFrame) -> tuple[int, ...] | None:

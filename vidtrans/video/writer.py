@@ -29,6 +29,7 @@ from vidtrans.video.frame import (
     PixelFormat,
 )
 from vidtrans.video.hdr import with_hdr
+from vidtrans.video.local_file import Source
 from vidtrans.video.matroska import write_pixel_shape
 from vidtrans.video.segments import SegmentStore
 from vidtrans.video.shape import coded_size, grown
@@ -162,7 +163,7 @@ class VideoWriter(Output):
         pix_fmt: PixelFormat,
         colour: Colour,
         encoder: EncoderOptions,
-        carry_from: Path | None = None,
+        carry_from: Source | None = None,
         carry_audio: bool = True,
         excerpt: Excerpt = WHOLE,
         slowdown: Fraction = Fraction(1),
@@ -175,7 +176,7 @@ class VideoWriter(Output):
         self.path = Path(path)
         self.notes: list[str] = []
         check_output_path(self.path, overwrite=overwrite)
-        if carry_from is not None and self.path.exists() and self.path.samefile(carry_from):
+        if isinstance(carry_from, Path) and self.path.exists() and self.path.samefile(carry_from):
             raise OutputError(f"{self.path}: is the input itself; choose another name")
         codec = find_encoder(encoder.codec)
         settings, notes = encoder_settings(encoder, codec)
@@ -236,7 +237,7 @@ class VideoWriter(Output):
                 self._stream.set_display_matrix(display_matrix)
             if carry_from is not None:
                 self._carried = CarriedStreams(
-                    Path(carry_from),
+                    carry_from,
                     self._container,
                     self.notes,
                     excerpt,
