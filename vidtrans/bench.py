@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     # The networks alone can be measured where PyAV is missing.
     from vidtrans.options import UpsampleOptions
     from vidtrans.video.contract import Output
+from vidtrans.video.contract import Output
 from vidtrans.video.frame import Frame
 
 # (engine, device, precision), slowest first; the first row is the reference. What a machine lacks is left out aloud.

@@ -39,7 +39,7 @@ from vidtrans.video.contract import Output
 from vidtrans.video.encoder import EncoderOptions, choose_pix_fmt, format_remarks
 from vidtrans.video.frame import Colour, Frame, PixelFormat
 from vidtrans.video.kept import lost_facts
-from vidtrans.video.local_file import DEFAULT_MAX_PIXELS, Source, fingerprint, source_named
+from vidtrans.video.local_file import DEFAULT_MAX_PIXELS, Address, Source, fingerprint, source_named
 from vidtrans.video.reader import VideoInfo, VideoReader
 from vidtrans.video.writer import VideoWriter
 
