@@ -20,6 +20,7 @@ from vidtrans.video.encoder import EncoderOptions, choose_pix_fmt, encoder_setti
 from vidtrans.video.frame import PixelFormat
 from vidtrans.video.local_file import Source
 from vidtrans.video.reader import VideoInfo
+from vidtrans.video.shape import coded_size
 from vidtrans.video.size import SizeEstimate, estimate_size
 from vidtrans.video.writer import check_output_path
 
@@ -197,6 +198,7 @@ def trial_stream(
     encoder: EncoderOptions = options.encoder
     codec = find_encoder(encoder.codec)
     settings, _ = encoder_settings(encoder, codec)
+    width, height = coded_size(codec, pix_fmt, info.width, info.height)
     sampling = options.sampling
     time_base = exact_time_base(*sampling.steps(info.time_base))
     rate = sampling.output_rate(info.average_rate)
@@ -208,8 +210,8 @@ def trial_stream(
             encoder.codec,
             rate=rate.limit_denominator(1_000_000),
             options=settings,
-            width=info.width,
-            height=info.height,
+            width=width,
+            height=height,
         )
         assert isinstance(stream, av.VideoStream)
         stream.codec_context.pix_fmt = stored_pix_fmt(codec, pix_fmt)
