@@ -21,6 +21,7 @@ from vidtrans.nets.jwdm import JWDM
 from vidtrans.train.data import Frames, open_frames
 from vidtrans.train.journal import Journal
 from vidtrans.train.jwdm_step import JWDMStep
+from vidtrans.train.optimisers import Optimisers
 from vidtrans.train.recipe import Recipe, TrainOptions, parse_recipe
 from vidtrans.train.state import load_state, save_state
 
@@ -83,12 +84,14 @@ class Run:
         torch.manual_seed(self.options.seed)
         net = JWDM(recipe.net_config())
         self.step_module = JWDMStep(net, recipe.loss, self.device, self.options.precision == "bf16").to(self.device)
+        self.is_random_start = init_from is None
         if init_from is not None:
             _start_from(net, init_from)
         self.net = net
         self.average = copy.deepcopy(net).requires_grad_(False)
-        self.descend = torch.optim.Adam(net.parameters(), self.options.lr, self.options.betas)
-        self.ascend = torch.optim.Adam(self.step_module.discriminators(), self.options.lr, self.options.betas)
+        kind, lr, betas = self.options.optimiser, self.options.lr, self.options.betas
+        self.generators = Optimisers(net.parameters(), kind, lr, betas)
+        self.adversaries = Optimisers(self.step_module.discriminators(), "adam", lr, betas)
         self.augment = _augmentation(recipe)
         self.step = 0
         longest = max(len(frames) for frames in self.frames)
@@ -121,8 +124,8 @@ class Run:
     def _one_step(self) -> dict[str, Tensor]:
         """Algorithm 1, one round."""
         torch.manual_seed(step_seed(self.options.seed, self.step))
-        for optimiser in (self.ascend, self.descend):
-            optimiser.param_groups[0]["lr"] = self.options.lr * rate_at(self.step, self.constant, self.decay)
+        for optimisers in (self.adversaries, self.generators):
+            optimisers.set_rate(self.options.lr * rate_at(self.step, self.constant, self.decay))
         x, y = self._batches(self.step)
         losses = self._reconstruct(x, y) if self.step < self.warmup else self._play(x, y)
         self._update_average()
@@ -130,9 +133,7 @@ class Run:
 
     def _reconstruct(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
         losses = self.step_module.reconstruction_loss(x, y)
-        self.descend.zero_grad(set_to_none=True)
-        torch.autograd.backward(_sum(losses))
-        self.descend.step()
+        self.generators.descend(losses.values())
         return losses
 
     def _play(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
@@ -142,16 +143,12 @@ class Run:
         streams = step(x, y)
 
         adversary = step.discriminator_loss(x, y, streams)
-        self.ascend.zero_grad(set_to_none=True)
-        torch.autograd.backward(_sum(adversary))
-        self.ascend.step()
+        self.adversaries.descend(adversary.values())
 
         for parameter in step.discriminators():
             parameter.requires_grad_(False)
         losses = step.generator_loss(x, y, streams)
-        self.descend.zero_grad(set_to_none=True)
-        torch.autograd.backward(_sum(losses))
-        self.descend.step()
+        self.generators.descend(losses.values())
         for parameter in step.discriminators():
             parameter.requires_grad_(True)
         return {**losses, **adversary}
@@ -168,19 +165,24 @@ class Run:
 
     @torch.no_grad()
     def _update_average(self) -> None:
-        # A young average must not remember the random start.
-        decay = min(self.options.ema, (1 + self.step) / (10 + self.step)) if self.options.ema else 0.0
+        # A young average must not remember a random start.
+        young = (1 + self.step) / (10 + self.step) if self.is_random_start else 1.0
+        decay = min(self.options.ema, young)
         torch._foreach_lerp_(list(self.average.parameters()), list(self.net.parameters()), 1.0 - decay)
 
     def _modules(self) -> dict[str, nn.Module]:
         return {"step": self.step_module, "average": self.average}
 
     def _optimisers(self) -> dict[str, torch.optim.Optimizer]:
-        return {"ascend": self.ascend, "descend": self.descend}
+        return {
+            f"{side}-{name}": part
+            for side, optimisers in (("adversaries", self.adversaries), ("generators", self.generators))
+            for name, part in optimisers.parts.items()
+        }
 
     def save(self) -> None:
         """Write the state to resume from and the model to use, each atomically."""
-        facts = {"step": self.step, "recipe": self.recipe.to_json()}
+        facts = {"step": self.step, "recipe": self.recipe.to_json(), "random_start": self.is_random_start}
         save_state(self.folder / STATE, self._modules(), self._optimisers(), facts)
         save_model(self.folder / MODEL, self.average, trained=facts)
 
@@ -192,6 +194,7 @@ class Run:
         """
         facts = load_state(self.folder / STATE, self._modules(), self._optimisers())
         self.step = int(facts["step"])
+        self.is_random_start = bool(facts["random_start"])
 
 
 def saved_recipe(folder: Path) -> Recipe:
@@ -214,10 +217,6 @@ def training_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise DeviceError(f"device {name!r} cannot be used ({str(error).splitlines()[0]}); try --device cpu") from error
     return device
-
-
-def _sum(terms: dict[str, Tensor]) -> Tensor:
-    return torch.stack(list(terms.values())).sum()
 
 
 def _augmentation(recipe: Recipe) -> nn.Module | None:
