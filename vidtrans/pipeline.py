@@ -30,7 +30,9 @@ from vidtrans.video.clock import exact_time_base
 from vidtrans.video.colour import to_uint8_rgb
 from vidtrans.video.encoder import EncoderOptions, choose_pix_fmt
 from vidtrans.video.frame import Colour, Frame, PixelFormat
-from vidtrans.video.reader import VideoInfo, VideoReader
+from vidtrans.video.input_form import SAYS_ITSELF, InputForm, reopened
+from vidtrans.video.reader import VideoInfo
+from vidtrans.video.source import Source, open_source
 from vidtrans.video.writer import VideoWriter
 
 
@@ -96,7 +98,8 @@ def upsample(input: str | Path, to: str, **options: Any) -> Summary:
     Args:
         input: the video to read; to: the target domain.
         options: the other fields of options.UpsampleOptions (factor, fps, slowmo, start, end, tail, from_, output,
-            output_to, overwrite, model, engine, device, precision, size, motion, detail) and of
+            output_to, overwrite, model, engine, device, precision, size, motion, detail, in_format, size_in,
+            pix_fmt_in, rate_in, expect_frames) and of
             video.encoder.EncoderOptions (codec, crf, preset, pix_fmt, threads).
 
     Raises:
@@ -133,7 +136,9 @@ def run(
     source = source_domain(model, options)
     clock = StageClock()
     with ExitStack() as stack:
-        reader = stack.enter_context(VideoReader(options.input, *options.span))
+        reader = stack.enter_context(
+            open_source(options.input, *options.span, form=options.input_form, expect_frames=options.expect_frames)
+        )
         pix_fmt = choose_pix_fmt(options.encoder, reader.info.pix_fmt)
         files = writers if writers is not None else open_writers(reader.info, pix_fmt, options)
         outputs = [stack.enter_context(file) for file in files]
@@ -158,6 +163,7 @@ def run(
             stack.enter_context(Sink(f"output {name}", Finisher(name, composer, output, clock), _decoded_bytes))
             for name, composer, output in zip(engine.domains, composers, outputs, strict=True)
         ]
+        stack.callback(reader.cancel)  # first of all, so that no stage waits for a writer that is slow
         for item in decoded:
             for sink in sinks:
                 sink.put(item)
@@ -303,15 +309,24 @@ def started_engine(
         size,
         device=choice.device,
         precision=options.precision,
-        samples=lambda: footage_samples(options.input),
+        samples=lambda: footage_samples(options.input, options.input_form),
         report=report,
     )
     return engine, choice.reason
 
 
-def footage_samples(path: Path) -> Tensor:
-    """Frames from the video's first seconds, (B, H, W, 3) uint8: an engine may calibrate on them."""
-    with VideoReader(path) as reader:
+def footage_samples(path: Path, form: InputForm = SAYS_ITSELF) -> Tensor:
+    """Frames from the video's first seconds, (B, H, W, 3) uint8: an engine may calibrate on them.
+
+    Raises:
+        UsageError: the video can be read only once.
+    """
+    if reopened(path) is None:
+        raise UsageError(
+            f"--precision int8 is first calibrated on the footage, and {path} is a pipe, which can be read only once; "
+            "give another --precision, or name a file"
+        )
+    with open_source(path, form=form) as reader:
         return torch.stack([torch.from_numpy(to_uint8_rgb(frame)) for frame in islice(reader, 0, 64, 4)])
 
 
@@ -330,7 +345,7 @@ def open_writers(info: VideoInfo, pix_fmt: PixelFormat, options: UpsampleOptions
             pix_fmt=pix_fmt,
             colour=_output_colour(info, pix_fmt),
             encoder=options.encoder,
-            carry_from=options.input,
+            carry_from=info.carry_from,
             carry_audio=not options.slowmo,
             excerpt=info.excerpt,
             overwrite=options.overwrite,
@@ -368,7 +383,7 @@ def composers_of(
     ]
 
 
-def _announcements(model: Model, reader: VideoReader, engine: Engine, outputs: Sequence[Output]) -> list[str]:
+def _announcements(model: Model, reader: Source, engine: Engine, outputs: Sequence[Output]) -> list[str]:
     lines = [*engine.notes, *reader.notes, *(note for writer in outputs for note in writer.notes)]
     if model.bundled:
         lines.insert(0, f"model trained on {model.bundled}; other footage needs vidtrans train")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import av
 
-from vidtrans.errors import InputError
+from vidtrans.errors import InputError, UsageError
+from vidtrans.video.byte_stream import ByteStream
 from vidtrans.video.container_size import declared_size
 
 WHOLE_PART = "copy or download it again, or use only its whole part, re-encoded with: ffmpeg -i INPUT REPAIRED.mp4"
@@ -48,6 +50,39 @@ def check_whole(path: Path) -> bool:
         missing = declared - actual
         raise InputError(f"{path}: is cut off, {missing} of its {declared} bytes are missing; {WHOLE_PART}")
     return declared is not None
+
+
+def open_piped_container(stream: ByteStream, rate: Fraction | None = None) -> av.container.InputContainer:
+    """The container that comes through a pipe, opened by FFmpeg, which may open nothing else from there.
+
+    rate: of images one after the other, which have no times; of anything else it must be None.
+
+    Raises:
+        InputError: FFmpeg finds no media in it that can be read without going back.
+        UsageError: a rate for what has times of its own.
+    """
+    options = {"protocol_whitelist": "none"} | ({} if rate is None else {"framerate": str(rate)})
+    try:
+        container = av.open(stream, "r", options=options, metadata_errors="replace")
+    except av.FFmpegError as error:
+        raise InputError(
+            f"{stream.name}: is not a video that can be read from a pipe ({error.strerror}); with ffmpeg write it as "
+            "-f nut or -f yuv4mpegpipe, or say --in-format rawvideo, or name a file"
+        ) from error
+    if rate is not None and not is_image_stream(container):
+        container.close()
+        raise times_of_its_own(stream.name)
+    return container
+
+
+def is_image_stream(container: av.container.InputContainer) -> bool:
+    """Whether it is images one after the other, as ffmpeg's -f image2pipe writes them."""
+    return container.format.name.endswith("_pipe")
+
+
+def times_of_its_own(name: str) -> UsageError:
+    """The error for a rate told of what needs none."""
+    return UsageError(f"{name}: has times of its own, --rate-in is for images, rawvideo and y4m; leave it out")
 
 
 def open_container(path: Path) -> av.container.InputContainer:

@@ -15,6 +15,7 @@ import numpy as np
 from av.sidedata.sidedata import SideData
 
 from vidtrans.errors import InputError, UsageError
+from vidtrans.video.byte_stream import ByteStream
 from vidtrans.video.excerpt import WHOLE, Excerpt
 from vidtrans.video.frame import (
     FULL_RANGE_NAMES,
@@ -27,7 +28,15 @@ from vidtrans.video.frame import (
     PixelFormat,
     nearest_planar,
 )
-from vidtrans.video.local_file import WHOLE_PART, check_whole, local_path, open_container
+from vidtrans.video.local_file import (
+    WHOLE_PART,
+    check_whole,
+    is_image_stream,
+    local_path,
+    open_container,
+    open_piped_container,
+    times_of_its_own,
+)
 
 _MICROSECONDS = 1_000_000
 # Formats of FFmpeg that take any file of a certain name for a screen full of characters.
@@ -61,6 +70,7 @@ class VideoInfo:
         audio_codecs: one name for every audio stream.
         sample_aspect_ratio: width over height of a pixel; None where it is not declared.
         display_matrix: nine fixed-point numbers that turn the picture for display; None: shown as stored.
+        carry_from: the file of which sound and all else that is no picture can be read a second time; None: none.
     """
 
     width: int
@@ -80,6 +90,7 @@ class VideoInfo:
     audio_codecs: tuple[str, ...]
     sample_aspect_ratio: Fraction | None
     display_matrix: tuple[int, ...] | None
+    carry_from: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -92,7 +103,7 @@ class _Timed:
 
 
 class VideoReader:
-    """A local video file, read once from front to back: `for frame in reader`.
+    """A local video file or a pipe, read once from front to back: `for frame in reader`.
 
     Opening decodes the first frame, so that every error that can be known early comes early. Memory does not grow with
     the length. Frames follow each other without gaps or overlaps: each lasts until the next one's time, the last as
@@ -107,6 +118,8 @@ class VideoReader:
     Args:
         path: the file.
         start, end: seconds after the first frame; 0 and None cut nothing.
+        stream: what the file is read from where that can be done only once; closed with the reader.
+        rate: frames per second of images that come one after the other in the stream; None: 25, and said so.
 
     Attributes:
         path: the file.
@@ -116,16 +129,27 @@ class VideoReader:
 
     Raises:
         InputError: on opening or at the frame where the file turns out to be cut off or damaged.
-        UsageError: no frame begins in [start, end).
+        UsageError: no frame begins in [start, end), or a rate for what has times of its own.
     """
 
-    def __init__(self, path: str | Path, start: Fraction = Fraction(0), end: Fraction | None = None) -> None:
-        self.path = local_path(path)
+    def __init__(
+        self,
+        path: str | Path,
+        start: Fraction = Fraction(0),
+        end: Fraction | None = None,
+        *,
+        stream: ByteStream | None = None,
+        rate: Fraction | None = None,
+    ) -> None:
+        self.path = local_path(path) if stream is None else Path(stream.name)
         self.notes: list[str] = []
         self.frames_read = 0
         self._left_out = 0
-        self._declares_size = check_whole(self.path)
-        self._container = open_container(self.path)
+        self._bytes = stream
+        if stream is None and rate is not None:
+            raise times_of_its_own(str(path))
+        self._declares_size = stream is None and check_whole(self.path)
+        self._container = open_container(self.path) if stream is None else open_piped_container(stream, rate)
         try:
             self._stream = self._choose_stream()
             self._pictures = self._timed(self._decode(self._packets()))
@@ -133,6 +157,8 @@ class VideoReader:
             if first is None:
                 raise InputError(f"{self.path}: holds no frame that can be decoded; check that it plays elsewhere")
             whole = self._read_info(first.picture)
+            if stream is not None:
+                whole = self._read_info_of_pipe(whole, rate)
             self._pictures = chain((first,), self._pictures)
             self.info = self._excerpt(whole, first, start, end)
         except BaseException:
@@ -150,6 +176,13 @@ class VideoReader:
     def close(self) -> None:
         """Lets the file go; may be called twice."""
         self._container.close()
+        if self._bytes is not None:
+            self._bytes.close()
+
+    def cancel(self) -> None:
+        """From another thread: ends a wait for whoever writes a pipe, as if its end had come."""
+        if self._bytes is not None:
+            self._bytes.cancel()
 
     def __iter__(self) -> Iterator[Frame]:
         """The frames, one ahead of which is decoded: a frame's end is known only when its successor's time is."""
@@ -195,7 +228,9 @@ class VideoReader:
     def _skip_until(self, since: Fraction, first: _Timed) -> _Timed:
         """Makes the first picture that begins at `since` or later the next one; returns it."""
         # Without time stamps only counting from the front tells where a picture lies.
-        pictures = self._pictures if first.picture.pts is None else self._sought(since, first.time)
+        # A pipe cannot be sought.
+        in_order = first.picture.pts is None or self._bytes is not None
+        pictures = self._pictures if in_order else self._sought(since, first.time)
         last = first
         for picture in pictures:
             if picture.time >= since:
@@ -257,6 +292,9 @@ class VideoReader:
                 f"{self.path}: its video codec is unknown here; convert it to a common one such as H.264 first"
             )
         stream.thread_type = "AUTO"
+        if is_image_stream(self._container):
+            # Else an image that lacks its end is filled up in silence.
+            stream.codec_context.options = {"err_detect": "crccheck+explode"}
         return stream
 
     def _packets(self) -> Iterator[av.Packet[av.stream.Stream]]:
@@ -325,7 +363,7 @@ class VideoReader:
 
     def _check_end(self, end: Fraction) -> None:
         """Where the container states a duration but no size, a missing end shows only here."""
-        declared = self._container.duration
+        declared = self._container.duration if self._states_length else None
         if self._declares_size or declared is None or not self.frames_read:
             return
         expected = Fraction((self._container.start_time or 0) + declared, _MICROSECONDS)
@@ -333,7 +371,8 @@ class VideoReader:
             raise self._damaged(f"is cut off: it ends at {float(end):.2f} s of {float(expected):.2f} s")
 
     def _damaged(self, what: str) -> InputError:
-        return InputError(f"{self.path}: {what}, after {self.frames_read} frames; {WHOLE_PART}")
+        hint = WHOLE_PART if self._bytes is None else "look for an error of the program that wrote it"
+        return InputError(f"{self.path}: {what}, after {self.frames_read} frames; {hint}")
 
     def _leave_out(self, time: Fraction, previous: Fraction) -> None:
         if previous - time > _LARGEST_STRAY_SECONDS:
@@ -393,7 +432,27 @@ class VideoReader:
             ),
             sample_aspect_ratio=stream.sample_aspect_ratio or None,
             display_matrix=_display_matrix(first),
+            carry_from=self.path,
         )
+
+    def _read_info_of_pipe(self, info: VideoInfo, rate: Fraction | None) -> VideoInfo:
+        """The facts that differ where the file is read from a pipe, and what a user should know of that."""
+        left_out = sorted({stream.type for stream in self._container.streams if stream.type in ("audio", "subtitle")})
+        if left_out:
+            self.notes.append(
+                f"{self.path}: {' and '.join(left_out)} left out, a pipe cannot be read a second time for them; name "
+                "the file instead, or add them to the outputs afterwards"
+            )
+        if is_image_stream(self._container) and rate is None:
+            self.notes.append(f"{self.path}: images at {info.average_rate} per second; --rate-in tells another rate")
+        if not self._states_length:
+            info = replace(info, frame_count=None, duration=None)
+        return replace(info, carry_from=None)
+
+    @property
+    def _states_length(self) -> bool:
+        """Whether a length in the header is one: into a pipe AVI is written before its length is known."""
+        return self._bytes is None or self._container.format.name != "avi"
 
     def _frame(self, timed: _Timed, duration: Fraction) -> Frame:
         info, picture, time = self.info, timed.picture, timed.time - self.info.excerpt.shift
@@ -402,17 +461,25 @@ class VideoReader:
                 f"{self.path}: the picture size changes from {info.width}x{info.height} to "
                 f"{picture.width}x{picture.height} at {float(time):.2f} s; split the file there"
             )
-        if FULL_RANGE_NAMES.get(picture.format.name, picture.format.name) != info.pix_fmt.name:
-            # Repacking only: the range is named on both sides so that the scaler leaves the code values alone.
-            span = TAG_RANGE_FULL if info.colour.full_range else TAG_RANGE_LIMITED
-            picture = picture.reformat(format=info.pix_fmt.name, src_color_range=span, dst_color_range=span)
-        shapes = info.pix_fmt.plane_shapes(info.width, info.height)
-        planes = tuple(_plane(plane, shape, info.pix_fmt) for plane, shape in zip(picture.planes, shapes, strict=True))
+        planes = planes_of(picture, info.pix_fmt, full_range=info.colour.full_range)
         return Frame(planes, time, duration, info.pix_fmt, info.colour)
 
 
+def planes_of(picture: av.VideoFrame, pix_fmt: PixelFormat, *, full_range: bool) -> tuple[np.ndarray, ...]:
+    """The code values of a picture, in shapes as `pix_fmt.plane_shapes`; repacked where it has another format."""
+    if FULL_RANGE_NAMES.get(picture.format.name, picture.format.name) != pix_fmt.name:
+        # Repacking only: the range is named on both sides so that the scaler leaves the code values alone.
+        span = TAG_RANGE_FULL if full_range else TAG_RANGE_LIMITED
+        picture = picture.reformat(format=pix_fmt.name, src_color_range=span, dst_color_range=span)
+    shapes = pix_fmt.plane_shapes(picture.width, picture.height)
+    return tuple(_plane(plane, shape, pix_fmt) for plane, shape in zip(picture.planes, shapes, strict=True))
+
+
 def _display_matrix(picture: av.VideoFrame) -> tuple[int, ...] | None:
-    matrix = picture.side_data.get("DISPLAYMATRIX")
+    try:
+        matrix = picture.side_data.get("DISPLAYMATRIX")
+    except ValueError:
+        return None  # PyAV gives no side data at all where a kind is among them that it does not know, such as EXIF
     if not isinstance(matrix, SideData):
         return None
     return tuple(int(number) for number in np.frombuffer(memoryview(matrix), dtype=np.int32))
