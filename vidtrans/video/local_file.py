@@ -13,6 +13,7 @@ from vidtrans.errors import InputError, UsageError
 from vidtrans.video.byte_stream import ByteStream
 from vidtrans.video.container_size import declared_size
 
+_NO_TIMESTAMPS = 0x80  # FFmpeg's AVFMT_NOTIMESTAMPS
 WHOLE_PART = "copy or download it again, or use only its whole part, re-encoded with: ffmpeg -i INPUT REPAIRED.mp4"
 
 
@@ -55,7 +56,7 @@ def check_whole(path: Path) -> bool:
 def open_piped_container(stream: ByteStream, rate: Fraction | None = None) -> av.container.InputContainer:
     """The container that comes through a pipe, opened by FFmpeg, which may open nothing else from there.
 
-    rate: of images one after the other, which have no times; of anything else it must be None.
+    rate: of pictures one after the other, which have no times; of anything else it must be None.
 
     Raises:
         InputError: FFmpeg finds no media in it that can be read without going back.
@@ -69,15 +70,15 @@ def open_piped_container(stream: ByteStream, rate: Fraction | None = None) -> av
             f"{stream.name}: is not a video that can be read from a pipe ({error.strerror}); with ffmpeg write it as "
             "-f nut or -f yuv4mpegpipe, or say --in-format rawvideo, or name a file"
         ) from error
-    if rate is not None and not is_image_stream(container):
+    if rate is not None and not is_untimed(container):
         container.close()
         raise times_of_its_own(stream.name)
     return container
 
 
-def is_image_stream(container: av.container.InputContainer) -> bool:
-    """Whether it is images one after the other, as ffmpeg's -f image2pipe writes them."""
-    return container.format.name.endswith("_pipe")
+def is_untimed(container: av.container.InputContainer) -> bool:
+    """Whether it is nothing but pictures, as ffmpeg's -f image2pipe and -f h264 write them."""
+    return bool(container.format.flags & _NO_TIMESTAMPS) or container.format.name.endswith("_pipe")
 
 
 def times_of_its_own(name: str) -> UsageError:

@@ -31,7 +31,7 @@ from vidtrans.video.frame import (
 from vidtrans.video.local_file import (
     WHOLE_PART,
     check_whole,
-    is_image_stream,
+    is_untimed,
     local_path,
     open_container,
     open_piped_container,
@@ -41,6 +41,8 @@ from vidtrans.video.local_file import (
 _MICROSECONDS = 1_000_000
 # Formats of FFmpeg that take any file of a certain name for a screen full of characters.
 _TEXT_ART = {"tty", "bin", "xbin", "adf", "idf"}
+# Codecs of images, of which each stands for itself and can be checked.
+_STILLS = {"png", "mjpeg", "bmp", "webp"}
 # A time stamp that steps back further than this starts a new clock (files glued together); less is a stray or doubled
 # frame.
 _LARGEST_STRAY_SECONDS = 1
@@ -119,7 +121,7 @@ class VideoReader:
         path: the file.
         start, end: seconds after the first frame; 0 and None cut nothing.
         stream: what the file is read from where that can be done only once; closed with the reader.
-        rate: frames per second of images that come one after the other in the stream; None: 25, and said so.
+        rate: frames per second of a stream of pictures without times; None: 25, and said so.
 
     Attributes:
         path: the file.
@@ -292,9 +294,10 @@ class VideoReader:
                 f"{self.path}: its video codec is unknown here; convert it to a common one such as H.264 first"
             )
         stream.thread_type = "AUTO"
-        if is_image_stream(self._container):
-            # Else an image that lacks its end is filled up in silence.
+        if is_untimed(self._container) and stream.codec_context.name in _STILLS:
+            # Else an image that lacks its end is filled up in silence, or left out, if it is the last of many threads.
             stream.codec_context.options = {"err_detect": "crccheck+explode"}
+            stream.thread_type = "SLICE"
         return stream
 
     def _packets(self) -> Iterator[av.Packet[av.stream.Stream]]:
@@ -443,8 +446,8 @@ class VideoReader:
                 f"{self.path}: {' and '.join(left_out)} left out, a pipe cannot be read a second time for them; name "
                 "the file instead, or add them to the outputs afterwards"
             )
-        if is_image_stream(self._container) and rate is None:
-            self.notes.append(f"{self.path}: images at {info.average_rate} per second; --rate-in tells another rate")
+        if is_untimed(self._container) and rate is None:
+            self.notes.append(f"{self.path}: pictures at {info.average_rate} per second; --rate-in tells another rate")
         if not self._states_length:
             info = replace(info, frame_count=None, duration=None)
         return replace(info, carry_from=None)
