@@ -183,6 +183,28 @@ def test_a_damaged_image_is_named(extension: str, tmp_path: Path) -> None:
         assert f"1.{extension}" in refused(tmp_path)
 
 
+@pytest.mark.parametrize("extension", ["jpg", "png", "tiff", "webp"])
+def test_how_a_camera_was_held_is_read(extension: str, tmp_path: Path) -> None:
+    """Checked with Pillow's own turning: (a, b), (c, d) are where steps to the right and down lead on the screen."""
+    from PIL import ImageOps
+
+    dots = np.zeros((16, 24, 3), np.uint8)
+    dots[0, 0], dots[0, 23], dots[15, 0] = 250, 170, 90  # told apart after any turn
+    for number in range(1, 9):
+        exif = Image.Exif()
+        exif[0x0112] = number
+        path = tmp_path / f"{number}.{extension}"
+        Image.fromarray(np.kron(dots, np.ones((8, 8, 1), np.uint8))).save(path, exif=exif)
+        shown = np.asarray(ImageOps.exif_transpose(Image.open(path)).convert("L")).astype(int)[4::8, 4::8]
+        corner, right, down = (np.argwhere(abs(shown - value) < 30)[0][::-1] for value in (250, 170, 90))
+        (a, b), (c, d) = np.sign(right - corner), np.sign(down - corner)
+        matrix = read(path)[0].info.display_matrix or (1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
+        assert matrix == (*(int(step) << 16 for step in (a, b, 0, c, d, 0, 0, 0)), 1 << 30)
+    message = refused(tmp_path / f"*.{extension}")
+    assert f"2.{extension}" in message
+    assert "EXIF" in message
+
+
 def test_images_with_a_bit_more_than_needed_are_read(tmp_path: Path) -> None:
     """Other programs' ways: progressive, with a comment, restart marks, a name that lies, bytes behind the end."""
     noise = np.random.default_rng(1).integers(0, 256, (40, 40, 3), np.uint8)

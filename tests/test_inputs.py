@@ -158,6 +158,16 @@ def test_images_one_after_the_other_through_a_pipe(
         assert "cut off or damaged" in refused(name)
 
 
+def test_exif_in_a_pipe_does_no_harm(tmp_path: Path) -> None:
+    from PIL import Image
+
+    exif = Image.Exif()
+    exif[0x010E] = "words"
+    Image.new("RGB", (64, 48)).save(tmp_path / "in.jpg", exif=exif)
+    with piped([(tmp_path / "in.jpg").read_bytes() * 3]) as name:
+        assert len(read(name)[1]) == 3
+
+
 def test_a_slow_writer_is_waited_for(make_clip: Callable[..., Path], tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "in.mkv", frames=5)
     y4m = b"".join(grey_y4m(5))

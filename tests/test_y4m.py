@@ -11,6 +11,7 @@ import pytest
 
 from vidtrans.errors import InputError, UsageError
 from vidtrans.video.frame import PIXEL_FORMATS, Frame
+from vidtrans.video.input_form import InputForm
 from vidtrans.video.source import open_source
 from vidtrans.video.y4m import PIX_FMT_OF_CHROMA, Y4mHeader
 
@@ -155,6 +156,11 @@ def test_a_rate_that_is_not_stated_is_said_and_can_be_told(tmp_path: Path) -> No
     with open_source(path) as source:
         assert source.info.average_rate == 25
         assert any("--rate-in" in note for note in source.notes)
+    for header in (b"YUV4MPEG2 W3 H2 F0:0\n", SMALL):
+        path = written(tmp_path, header + 3 * (b"FRAME\n" + PICTURE))
+        with open_source(path, form=InputForm(rate=NTSC)) as source:
+            assert [frame.time for frame in source] == [k / NTSC for k in range(3)]
+            assert source.notes == []
 
 
 def test_words_after_frame_are_passed_over(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from vidtrans.video.clock import exact_time_base
 from vidtrans.video.colour import to_uint8_rgb
 from vidtrans.video.encoder import EncoderOptions, choose_pix_fmt
 from vidtrans.video.frame import Colour, Frame, PixelFormat
-from vidtrans.video.input_form import SAYS_ITSELF, InputForm, reopened
+from vidtrans.video.input_form import SAYS_ITSELF, InputForm, reopened, spoken
 from vidtrans.video.reader import VideoInfo
 from vidtrans.video.source import Source, open_source
 from vidtrans.video.writer import VideoWriter
@@ -323,7 +323,7 @@ def footage_samples(path: Path, form: InputForm = SAYS_ITSELF) -> Tensor:
     """
     if reopened(path) is None:
         raise UsageError(
-            f"--precision int8 is first calibrated on the footage, and {path} is a pipe, which can be read only once; "
+            f"--precision int8 is first calibrated on the footage, and {spoken(path)} is a pipe, read only once; "
             "give another --precision, or name a file"
         )
     with open_source(path, form=form) as reader:

@@ -8,7 +8,7 @@ import select
 from pathlib import Path
 
 from vidtrans.errors import InputError, UsageError
-from vidtrans.video.input_form import descriptor
+from vidtrans.video.input_form import descriptor, spoken
 
 _CHUNK_BYTES = 64 * 1024
 
@@ -30,7 +30,7 @@ class ByteStream:
 
     def __init__(self, path: Path) -> None:
         number = descriptor(path)
-        self.name = "standard input" if number == 0 else str(path)
+        self.name = spoken(path)
         try:
             # One that is open already stays open for others.
             self._file = io.FileIO(os.open(path, os.O_RDONLY) if number is None else os.dup(number))
@@ -81,7 +81,8 @@ class ByteStream:
 
     def cancel(self) -> None:
         """From another thread: as if the end had come, also where bytes are waited for."""
-        os.write(self._wake, b"\0")
+        if not self._file.closed:
+            os.write(self._wake, b"\0")
 
     def close(self) -> None:
         """Lets the file go; may be called twice."""

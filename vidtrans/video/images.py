@@ -14,6 +14,7 @@ from types import TracebackType
 import av
 import numpy as np
 from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
 
 from vidtrans.errors import InputError
 from vidtrans.video.frame import Colour, Frame, PixelFormat, nearest_planar
@@ -48,9 +49,9 @@ _GREY_MODES = {"1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"
 _DEEP = {"gray": PixelFormat("gray16le", 16, 0, 0, "gray"), "rgb": PixelFormat("gbrp16le", 16, 0, 0, "rgb")}
 _DEEP_SURPLUS_BITS = 4
 
-# EXIF's number of how an image is to be turned, and where its numbers show the first pixel's neighbours to the right
-# and below: steps (x, y) on the screen.
+# EXIF's numbers of how an image is to be turned: where steps (x, y) to the right and down in it lead on the screen.
 _ORIENTATION_TAG = 0x0112
+_TIFF_WIDTH_TAG, _TIFF_HEIGHT_TAG = 0x0100, 0x0101
 _TURNS = {
     2: (-1, 0, 0, 1),
     3: (-1, 0, 0, -1),
@@ -185,8 +186,11 @@ class ImageReader:
         return found
 
     def _scan(self) -> tuple[tuple[int, ...] | None, Path | None]:
-        """Refuses images that are unlike the first. Returns its display matrix, and the first image with colours if
-        that is another one: its format can hold the grey ones, too."""
+        """Refuses images that are unlike the first.
+
+        Returns:
+            Its display matrix, and the first image with colours if that is another one: its format holds the grey ones.
+        """
         first = _header(self._paths[0])
         coloured = None
         for path in self._paths:
@@ -296,7 +300,10 @@ def _header(path: Path) -> _Header | None:
             with Image.open(path) as image:
                 # Not the PNG class's own, which decodes the whole image.
                 turn = Image.Image.getexif(image).get(_ORIENTATION_TAG, 1)
-                return _Header(image.size, image.mode in _GREY_MODES, turn if turn in _TURNS else 1)
+                size = image.size
+                if isinstance(image, TiffImageFile):  # which is given as shown, not as stored
+                    size = image.tag_v2[_TIFF_WIDTH_TAG], image.tag_v2[_TIFF_HEIGHT_TAG]
+                return _Header(size, image.mode in _GREY_MODES, turn if turn in _TURNS else 1)
     except Exception:  # of whatever kind: damaged bytes lead its parsers anywhere
         return None
 

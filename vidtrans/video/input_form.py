@@ -76,6 +76,11 @@ def descriptor(path: Path) -> int | None:
     return int(match[1]) if match else None
 
 
+def spoken(path: Path) -> str:
+    """An input's name in messages."""
+    return "standard input" if descriptor(path) == 0 else str(path)
+
+
 def reopened(path: Path) -> Path | None:
     """The file behind an input that can be opened and read twice; None: a pipe, which cannot.
 

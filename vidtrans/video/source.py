@@ -14,7 +14,7 @@ from vidtrans.errors import InputError, UsageError
 from vidtrans.video.byte_stream import ByteStream
 from vidtrans.video.frame import Frame
 from vidtrans.video.images import KINDS, ImageReader
-from vidtrans.video.input_form import SAYS_ITSELF, InputForm, is_glob, is_pattern, reopened
+from vidtrans.video.input_form import SAYS_ITSELF, InputForm, is_glob, is_pattern, reopened, spoken
 from vidtrans.video.local_file import check_whole, local_path
 from vidtrans.video.raw import open_raw
 from vidtrans.video.reader import VideoInfo, VideoReader
@@ -60,7 +60,7 @@ def open_source(
         UsageError: what the user says does not fit the input, or no frame begins in [start, end).
     """
     source = _open(path, start, end, form)
-    return source if expect_frames is None else _Expected(source, expect_frames, str(path))
+    return source if expect_frames is None else _Expected(source, expect_frames, spoken(Path(path)))
 
 
 def _open(name: str | Path, start: Fraction, end: Fraction | None, form: InputForm) -> Source:
