@@ -15,6 +15,7 @@ from av.stream import Discard
 
 from vidtrans.checkpoint import Model, load_model
 from vidtrans.engines.contract import working_size
+from vidtrans.errors import UsageError
 from vidtrans.options import UpsampleOptions
 from vidtrans.pipeline import opened_reader, parsed_options, run, source_domain
 from vidtrans.preflight import Measured, Plan, PlannedOutput, Work, close_trial, prepare, trial_stream
@@ -23,6 +24,7 @@ from vidtrans.video.carriage import picture_of
 from vidtrans.video.contract import Output
 from vidtrans.video.encoder import choose_pix_fmt
 from vidtrans.video.frame import Frame
+from vidtrans.video.input_form import reopened, spoken
 from vidtrans.video.local_file import Source, open_container
 from vidtrans.video.reader import VideoInfo
 from vidtrans.video.size import SizeEstimate
@@ -48,9 +50,15 @@ def plan_run(options: UpsampleOptions) -> Plan:
     """The same for options that are parsed."""
     model = load_model(options.model)
     source_domain(model, options)
+    if isinstance(options.input, Path) and reopened(options.input) is None:
+        raise UsageError(
+            f"--dry-run reads the input more than once, and {spoken(options.input)} is a pipe, read only once; name a "
+            "file, or leave --dry-run out"
+        )
     with opened_reader(options) as reader:
         info, notes = reader.info, reader.notes
-    spans = frame_spans(options.input, info)
+    # What carries nothing has frames as even as its info says.
+    spans = None if info.carry_from is None else frame_spans(info.carry_from, info)
     work = _work(spans, info, options, model)
     frames = None if work is None else work.frames_out
     planned = prepare(info, options, frames)

@@ -38,9 +38,11 @@ from vidtrans.video.colour_names import NOTHING_TOLD, Told
 from vidtrans.video.contract import Output
 from vidtrans.video.encoder import EncoderOptions, choose_pix_fmt, format_remarks
 from vidtrans.video.frame import Colour, Frame, PixelFormat
+from vidtrans.video.input_form import SAYS_ITSELF, InputForm, descriptor, reopened, spoken
 from vidtrans.video.kept import lost_facts
 from vidtrans.video.local_file import DEFAULT_MAX_PIXELS, Source, fingerprint, source_named
-from vidtrans.video.reader import VideoInfo, VideoReader
+from vidtrans.video.reader import VideoInfo
+from vidtrans.video.source import FrameSource, open_source
 from vidtrans.video.writer import VideoWriter
 
 # Input frames to a segment. Fewer would cost the encoders more (each segment begins with a whole picture), more would
@@ -104,8 +106,9 @@ def upsample(input: str | Path, to: str, **options: Any) -> Summary:
     Args:
         input: the video to read; to: the target domain.
         options: the other fields of options.UpsampleOptions (factor, fps, slowmo, start, end, tail, from_, output,
-            output_to, overwrite, model, engine, device, precision, size, motion, detail, color_matrix, color_range,
-            color_primaries, color_trc, deinterlace, protocols, max_pixels) and of
+            output_to, overwrite, model, engine, device, precision, size, motion, detail, in_format, size_in,
+            pix_fmt_in, rate_in, expect_frames, color_matrix, color_range, color_primaries, color_trc, deinterlace,
+            protocols, max_pixels) and of
             video.encoder.EncoderOptions (codec, crf, preset, pix_fmt, threads).
 
     Raises:
@@ -160,6 +163,8 @@ def run(
         pix_fmt = choose_pix_fmt(options.encoder, reader.info.pix_fmt)
         reader.notes += format_remarks(options.encoder, reader.info.pix_fmt, pix_fmt)
         identity = identity_of(options, model, source) if writers is None else None
+        if writers is None and identity is None:
+            announce(f"{options.input} is no file that is surely the same again: a run that is stopped starts anew")
         files = writers if writers is not None else open_writers(reader.info, pix_fmt, options, identity)
         outputs = [stack.enter_context(file) for file in files]
         stack.push(partial(_keep_shared_segments, outputs, announce))
@@ -188,6 +193,7 @@ def run(
                 stages.enter_context(Sink(f"output {name}", Finisher(name, composer, output, clock), _decoded_bytes))
                 for name, composer, output in zip(engine.domains, composers, outputs, strict=True)
             ]
+            stages.callback(reader.cancel)  # first of all, so that no stage waits for a writer that is slow
             for item in decoded:
                 for sink in sinks:
                     sink.put(item)
@@ -314,11 +320,13 @@ class Finisher:
                 self._output.end_segment()
 
 
-def opened_reader(options: UpsampleOptions) -> VideoReader:
+def opened_reader(options: UpsampleOptions) -> FrameSource:
     """The input, read as the options say."""
-    return VideoReader(
+    return open_source(
         options.input,
         *options.span,
+        form=options.input_form,
+        expect_frames=options.expect_frames,
         told=options.colour_told,
         deinterlace=options.deinterlace == "auto",
         max_pixels=options.max_pixels,
@@ -358,15 +366,29 @@ def started_engine(
         size,
         device=choice.device,
         precision=options.precision,
-        samples=lambda: footage_samples(options.input, options.colour_told, options.max_pixels),
+        samples=lambda: footage_samples(options.input, options.input_form, options.colour_told, options.max_pixels),
         report=report,
     )
     return engine, choice.reason
 
 
-def footage_samples(path: Source, told: Told = NOTHING_TOLD, max_pixels: int = DEFAULT_MAX_PIXELS) -> Tensor:
-    """Frames from the video's first seconds, (B, H, W, 3) uint8: an engine may calibrate on them."""
-    with VideoReader(path, told=told, max_pixels=max_pixels) as reader:
+def footage_samples(
+    path: Source,
+    form: InputForm = SAYS_ITSELF,
+    told: Told = NOTHING_TOLD,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+) -> Tensor:
+    """Frames from the video's first seconds, (B, H, W, 3) uint8: an engine may calibrate on them.
+
+    Raises:
+        UsageError: the video can be read only once.
+    """
+    if isinstance(path, Path) and reopened(path) is None:
+        raise UsageError(
+            f"--precision int8 is first calibrated on the footage, and {spoken(path)} is a pipe, read only once; "
+            "give another --precision, or name a file"
+        )
+    with open_source(path, form=form, told=told, max_pixels=max_pixels) as reader:
         return torch.stack([torch.from_numpy(to_uint8_rgb(frame)) for frame in islice(reader, 0, 64, 4)])
 
 
@@ -393,9 +415,9 @@ def _keep_shared_segments(
 def identity_of(options: UpsampleOptions, model: Model, source: str) -> dict[str, Any] | None:
     """What must be equal for one run to continue another: whatever changes a single packet of the outputs.
 
-    None for an input that cannot be read twice.
+    None for an input that is no file of its own name: what comes from it cannot be told to be the same again.
     """
-    if isinstance(options.input, Address) or not options.input.is_file():
+    if not isinstance(options.input, Path) or descriptor(options.input) is not None or not options.input.is_file():
         return None
     choice = choose(options.engine, options.device)
     told = {f.name: getattr(options, f.name) for f in fields(options)}
@@ -430,7 +452,7 @@ def open_writers(
             pix_fmt=pix_fmt,
             colour=colour,
             encoder=options.encoder,
-            carry_from=options.input,
+            carry_from=info.carry_from,
             carry_audio=not options.slowmo,
             excerpt=info.excerpt,
             slowdown=sampling.factor if options.slowmo else Fraction(1),
@@ -476,7 +498,7 @@ def composers_of(
     ]
 
 
-def _announcements(model: Model, reader: VideoReader, engine: Engine, outputs: Sequence[Output]) -> list[str]:
+def _announcements(model: Model, reader: FrameSource, engine: Engine, outputs: Sequence[Output]) -> list[str]:
     lines = [*engine.notes, *reader.notes, *(note for writer in outputs for note in writer.notes)]
     if model.bundled:
         lines.insert(0, f"model trained on {model.bundled}; other footage needs vidtrans train")

@@ -14,7 +14,7 @@ import av
 
 from vidtrans.errors import OutputError
 from vidtrans.options import UpsampleOptions
-from vidtrans.video.carriage import Carriage, plan_carriage
+from vidtrans.video.carriage import Carriage, CarriagePlan, plan_carriage
 from vidtrans.video.clock import exact_time_base
 from vidtrans.video.encoder import EncoderOptions, choose_pix_fmt, encoder_settings, find_encoder, stored_pix_fmt
 from vidtrans.video.frame import PixelFormat
@@ -241,7 +241,7 @@ def byte_words(count: int) -> str:
 
 def _planned(path: Path, info: VideoInfo, options: UpsampleOptions, frames: int | None) -> PlannedOutput:
     check_output_path(path, overwrite=options.overwrite)
-    if path.exists() and isinstance(options.input, Path) and path.samefile(options.input):
+    if isinstance(info.carry_from, Path) and path.exists() and path.samefile(info.carry_from):
         raise OutputError(f"{path}: is the input itself; choose another name")
     encoder, sampling = options.encoder, options.sampling
     pix_fmt = choose_pix_fmt(encoder, info.pix_fmt)
@@ -255,7 +255,9 @@ def _planned(path: Path, info: VideoInfo, options: UpsampleOptions, frames: int 
             f"{path}: {float(rate):g} frames per second would share time stamps, of which {path.suffix} has "
             f"{1 / tick} per second; use .mp4"
         )
-    carriage = plan_carriage(options.input, format_name, audio=not options.slowmo)
+    carriage = CarriagePlan((), ())
+    if info.carry_from is not None:
+        carriage = plan_carriage(info.carry_from, format_name, audio=not options.slowmo)
     _, notes = encoder_settings(encoder, find_encoder(encoder.codec))
     size = (info.width, info.height)
     seconds = info.duration if info.duration is not None else (frames or 0) / rate

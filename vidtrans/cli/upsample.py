@@ -13,6 +13,7 @@ from vidtrans.cli.parameters import FRACTION, PROTOCOLS, SIZE, SOURCE, TIME
 from vidtrans.options import DEFAULT_FACTOR, DEINTERLACE, DETAILS, MOTIONS, PRECISIONS, TAILS, UpsampleOptions
 from vidtrans.text import plain
 from vidtrans.video.encoder import EncoderOptions
+from vidtrans.video.input_form import IN_FORMATS
 
 DEFAULTS = {f.name: f.default for f in (*fields(UpsampleOptions), *fields(EncoderOptions))}
 
@@ -39,6 +40,24 @@ DEFAULTS = {f.name: f.default for f in (*fields(UpsampleOptions), *fields(Encode
     help="Leave out what begins earlier: seconds or [HH:]MM:SS after the first frame.",
 )
 @click.option("--end", type=TIME, help="Leave out what begins then or later, counted as --start is.")
+@click.option(
+    "--in-format",
+    type=click.Choice(IN_FORMATS),
+    help="Format of INPUT, where it cannot be told from its first bytes: rawvideo.  [default: what it begins as]",
+)
+@click.option("--size-in", type=SIZE, help="Size of rawvideo.")
+@click.option("--pix-fmt-in", metavar="NAME", help="Pixel format of rawvideo, FFmpeg's name.")
+@click.option(
+    "--rate-in",
+    type=FRACTION,
+    help="Frames per second of rawvideo and images, such as 30000/1001.  [default: 25 for images]",
+)
+@click.option(
+    "--expect-frames",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Fail where the input has another number of frames: a pipe that ends early looks like one that is done.",
+)
 @click.option(
     "--tail",
     type=click.Choice(TAILS),
@@ -139,6 +158,9 @@ def command(
 
     Writes two videos in step beside INPUT: the input at FACTOR times its frame rate (or at --fps), and its translation
     into DOMAIN. Both have the same number of frames, the same time stamps and the input's sound.
+
+    INPUT is a video file, - for standard input, a folder of images, a quoted glob, or a pattern such as
+    frames/%06d.png.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
