@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from fractions import Fraction
 from numbers import Rational
@@ -11,12 +12,15 @@ from typing import get_args
 from vidtrans.errors import UsageError
 from vidtrans.timeline import Sampling, Tail
 from vidtrans.video.encoder import EncoderOptions
+from vidtrans.video.names import BOTH_FORMATS, STDOUT, out_format, output_path
 
 DEFAULT_MODEL = "street"
 DEFAULT_FACTOR = 8
 DETAILS = ("keyframes", "none")
 MOTIONS = ("flow", "none")
 TAILS: tuple[Tail, ...] = get_args(Tail)
+LABELS = ("rgb", "index")
+MUXES = ("apart", "both")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
 
 
@@ -37,7 +41,13 @@ class UpsampleOptions:
         tail: "hold" shows the last frame for as long as the input does; "drop" ends with the last output frame that
             does not lie after it.
         output, output_to: the two files to write; None: IN.x8.EXT and IN.x8.DOMAIN.EXT beside the input, for a factor
-            of 5/2 IN.x5-2.EXT, for 60 frames per second IN.60fps.EXT, for slow motion IN.x8.slowmo.EXT.
+            of 5/2 IN.x5-2.EXT, for 60 frames per second IN.60fps.EXT, for slow motion IN.x8.slowmo.EXT. "-" is standard
+            output, "frames/%06d.png" numbered images, "frames/" the same; FIFOs and /dev/fd/N are written to as pipes.
+        out_format, out_format_to: what goes into a pipe, one of video.names.OUT_FORMATS; None: what its name ends in,
+            else y4m.
+        mux: "both" writes both videos as two tracks of one Matroska or NUT file or stream, `output`.
+        labels: of label domains: "rgb" writes the palette's colours, "index" each pixel's class number as lossless
+            grey.
         overwrite: whether files of those names may be replaced.
         model: a bundled name, a model file or a run folder.
         engine: a name in engines.ENGINES, or "auto"; device: "cpu", "cuda", "cuda:1" ... or "auto".
@@ -48,7 +58,7 @@ class UpsampleOptions:
             paper does.
         detail: "keyframes" carries what the decoder loses of the keyframes into the in-betweens; "none" is the paper's
             raw decoding.
-        encoder: of both outputs.
+        encoder: of both outputs; encoder_to: of the translation, None: the same.
     """
 
     input: Path
@@ -60,8 +70,12 @@ class UpsampleOptions:
     start: Fraction | float | None = None
     end: Fraction | float | None = None
     tail: Tail = "hold"
-    output: Path | None = None
-    output_to: Path | None = None
+    output: Path | str | None = None
+    output_to: Path | str | None = None
+    out_format: str | None = None
+    out_format_to: str | None = None
+    mux: str = "apart"
+    labels: str = "rgb"
     overwrite: bool = False
     model: str = DEFAULT_MODEL
     engine: str = "auto"
@@ -71,6 +85,7 @@ class UpsampleOptions:
     detail: str = "keyframes"
     motion: str = "flow"
     encoder: EncoderOptions = field(default_factory=EncoderOptions)
+    encoder_to: EncoderOptions | None = None
 
     def __post_init__(self) -> None:
         if self.fps is None and self.factor is None:
@@ -97,11 +112,23 @@ class UpsampleOptions:
             ("detail", self.detail, DETAILS),
             ("motion", self.motion, MOTIONS),
             ("precision", self.precision, PRECISIONS),
+            ("labels", self.labels, LABELS),
+            ("mux", self.mux, MUXES),
         ):
             if value not in known:
                 raise UsageError(f"--{name} must be one of {', '.join(known)}, not {value!r}")
+        for name in ("output", "output_to"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, output_path(getattr(self, name)))
+        for name, option in (("out_format", "--out-format"), ("out_format_to", "--out-format-to")):
+            object.__setattr__(self, name, out_format(getattr(self, name), option))
         first, second = self.output_paths
-        if first.absolute() == second.absolute():
+        if self.mux == "both":
+            if self.output_to is not None or self.out_format_to is not None:
+                raise UsageError("--mux both writes both videos into --output; leave --out-to and --out-format-to out")
+        elif first == second == STDOUT:
+            raise UsageError("only one video can go to standard output; --mux both writes both into one stream")
+        elif first.absolute() == second.absolute() and str(first) != os.devnull:
             raise UsageError(f"both outputs would be {first}; give --out-to another name")
 
     @property
@@ -124,9 +151,14 @@ class UpsampleOptions:
         # A slash cannot be in a name.
         rate = f"x{self.factor}" if self.factor is not None else f"{self.fps}fps"
         stem = f"{self.input.stem}.{rate.replace('/', '-')}{'.slowmo' if self.slowmo else ''}"
+        if self.mux == "both":
+            extension = BOTH_FORMATS.get(self.out_format or "", ".mkv")
+            both = Path(self.output or self.input.with_name(f"{stem}.both{extension}"))
+            return both, both
+        suffix_to = ".mkv" if self.labels == "index" else suffix
         return (
-            self.output or self.input.with_name(f"{stem}{suffix}"),
-            self.output_to or self.input.with_name(f"{stem}.{self.to}{suffix}"),
+            Path(self.output or self.input.with_name(f"{stem}{suffix}")),
+            Path(self.output_to or self.input.with_name(f"{stem}.{self.to}{suffix_to}")),
         )
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from dataclasses import dataclass, field, fields
 from fractions import Fraction
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,12 +26,11 @@ from vidtrans.nets.contract import domain_named
 from vidtrans.options import UpsampleOptions
 from vidtrans.stages import Ahead, Sink, StageClock, batched, mapped, timed
 from vidtrans.timeline import Interval, pair
-from vidtrans.video.clock import exact_time_base
 from vidtrans.video.colour import to_uint8_rgb
-from vidtrans.video.encoder import EncoderOptions, choose_pix_fmt
-from vidtrans.video.frame import Colour, Frame, PixelFormat
+from vidtrans.video.encoder import EncoderOptions
+from vidtrans.video.frame import Frame
+from vidtrans.video.output import Cancellable, Output, OutputPlan, open_outputs, plan_outputs
 from vidtrans.video.reader import VideoInfo, VideoReader
-from vidtrans.video.writer import VideoWriter
 
 
 @dataclass
@@ -39,7 +38,7 @@ class Summary:
     """What a run did.
 
     Attributes:
-        outputs: the two files written, the up-converted input first.
+        outputs: where the two videos went, the up-converted input first.
         frames_in, frames_out: keyframes read, frames written to each output.
         seconds: wall time; streaming_seconds: of it, from the first frame read to the last one written.
         busy_seconds: per stage, time spent working; bottleneck: the stage with the most.
@@ -82,35 +81,28 @@ class Decoded:
     motion: Fields | None
 
 
-class Output(AbstractContextManager[Any], Protocol):
-    """What takes finished frames: a VideoWriter, or something else that counts or drops them."""
-
-    notes: list[str]
-
-    def write(self, frame: Frame) -> None: ...
-
-
 def upsample(input: str | Path, to: str, **options: Any) -> Summary:
     """Raise a video's frame rate and translate it: the Python name of `vidtrans upsample`.
 
     Args:
         input: the video to read; to: the target domain.
         options: the other fields of options.UpsampleOptions (factor, fps, slowmo, start, end, tail, from_, output,
-            output_to, overwrite, model, engine, device, precision, size, motion, detail) and of
-            video.encoder.EncoderOptions (codec, crf, preset, pix_fmt, threads).
+            output_to, out_format, out_format_to, mux, labels, overwrite, model, engine, device, precision, size,
+            motion, detail) and of video.encoder.EncoderOptions (codec, crf, preset, pix_fmt, threads, encode); with
+            _to behind them (codec_to ...) those of the translation alone.
 
     Raises:
         VidtransError: one of its kinds, see errors.py; no output is left under its final name.
     """
-    encoder = {f.name: options.pop(f.name) for f in fields(EncoderOptions) if f.name in options}
-    known = [f.name for f in fields(UpsampleOptions) if f.name not in ("input", "to", "encoder")]
+    names = [f.name for f in fields(EncoderOptions)]
+    encoder = EncoderOptions(**{name: options.pop(name) for name in names if name in options})
+    encoder_to = encoder.changed(**{name: options.pop(f"{name}_to", None) for name in names})
+    known = [f.name for f in fields(UpsampleOptions) if f.name not in ("input", "to", "encoder", "encoder_to")]
+    known += [*names, *(f"{name}_to" for name in names)]
     for name in options:
         if name not in known:
             raise UsageError(f"upsample has no option {name!r}; {nearest_names(name, known)}")
-    for name in ("output", "output_to"):
-        if options.get(name) is not None:
-            options[name] = Path(options[name])
-    return run(UpsampleOptions(input=Path(input), to=to, encoder=EncoderOptions(**encoder), **options))
+    return run(UpsampleOptions(input=Path(input), to=to, encoder=encoder, encoder_to=encoder_to, **options))
 
 
 def run(
@@ -134,11 +126,12 @@ def run(
     clock = StageClock()
     with ExitStack() as stack:
         reader = stack.enter_context(VideoReader(options.input, *options.span))
-        pix_fmt = choose_pix_fmt(options.encoder, reader.info.pix_fmt)
-        files = writers if writers is not None else open_writers(reader.info, pix_fmt, options)
+        domains = [domain_named(model.net.domains, name) for name in (source, options.to)]
+        plans = plan_outputs(reader.info, domains, options)
+        files = writers if writers is not None else open_outputs(reader.info, plans, options)
         outputs = [stack.enter_context(file) for file in files]
         engine, reason = started_engine(model, source, reader.info, options, announce)
-        composers = composers_of(model, engine, reader.info, pix_fmt, options)
+        composers = composers_of(model, engine, reader.info, plans, options)
         announce(f"engine {engine.name} on {engine.device}, {engine.precision} ({reason})")
         for text in _announcements(model, reader, engine, outputs):
             announce(text)
@@ -158,6 +151,7 @@ def run(
             stack.enter_context(Sink(f"output {name}", Finisher(name, composer, output, clock), _decoded_bytes))
             for name, composer, output in zip(engine.domains, composers, outputs, strict=True)
         ]
+        stack.push(stopping(outputs))
         for item in decoded:
             for sink in sinks:
                 sink.put(item)
@@ -315,57 +309,34 @@ def footage_samples(path: Path) -> Tensor:
         return torch.stack([torch.from_numpy(to_uint8_rgb(frame)) for frame in islice(reader, 0, 64, 4)])
 
 
-def open_writers(info: VideoInfo, pix_fmt: PixelFormat, options: UpsampleOptions) -> Iterator[VideoWriter]:
-    sampling = options.sampling
-    steps = sampling.steps(info.time_base)
-    time_base = exact_time_base(*steps)
-    exact = all((step / time_base).denominator == 1 for step in steps)
-    for path in options.output_paths:
-        writer = VideoWriter(
-            path,
-            width=info.width,
-            height=info.height,
-            rate=sampling.output_rate(info.average_rate),
-            time_base=time_base,
-            pix_fmt=pix_fmt,
-            colour=_output_colour(info, pix_fmt),
-            encoder=options.encoder,
-            carry_from=options.input,
-            carry_audio=not options.slowmo,
-            excerpt=info.excerpt,
-            overwrite=options.overwrite,
-            sample_aspect_ratio=info.sample_aspect_ratio,
-            display_matrix=info.display_matrix,
-        )
-        if any((step / writer.time_base).denominator > 1 for step in steps):
-            hint = "; .mp4, .mov and .nut are exact" if exact else ""
-            writer.notes.append(
-                f"{path.suffix} counts time in steps of {writer.time_base} s: each time stamp is rounded once{hint}"
-            )
-        if options.slowmo and info.audio_codecs:
-            writer.notes.append("audio is left out: --slowmo changes how long the pictures take")
-        yield writer
-
-
-def _output_colour(info: VideoInfo, pix_fmt: PixelFormat) -> Colour:
-    return info.colour.stored_as(info.pix_fmt, pix_fmt, info.width, info.height)
-
-
 def composers_of(
-    model: Model, engine: Engine, info: VideoInfo, pix_fmt: PixelFormat, options: UpsampleOptions
+    model: Model, engine: Engine, info: VideoInfo, plans: Sequence[OutputPlan], options: UpsampleOptions
 ) -> list[Composer]:
+    """One for each domain of the engine, as the plans of their outputs say."""
     return [
         Composer(
-            domain_named(model.net.domains, name),
+            plan.domain,
             scores=model.net.has_scores(name),
             size=(info.width, info.height),
-            pix_fmt=pix_fmt,
-            colour=_output_colour(info, pix_fmt),
+            pix_fmt=plan.pix_fmt,
+            colour=plan.colour,
             is_source=name == engine.domains[0],
             carry_detail=options.detail == "keyframes",
+            index=plan.index,
         )
-        for name in engine.domains
+        for name, plan in zip(engine.domains, plans, strict=True)
     ]
+
+
+def stopping(outputs: Sequence[Output]) -> Callable[..., None]:
+    """What a failing run does first: it frees the outputs that wait for a reader, since their threads are joined."""
+
+    def stop(kind: type[BaseException] | None, *_: object) -> None:
+        for output in outputs if kind is not None else ():
+            if isinstance(output, Cancellable):
+                output.cancel()
+
+    return stop
 
 
 def _announcements(model: Model, reader: VideoReader, engine: Engine, outputs: Sequence[Output]) -> list[str]:

@@ -64,6 +64,22 @@ class TimeType(click.ParamType):  # type: ignore[type-arg]
         return int(hours or 0) * 3600 + int(minutes or 0) * 60 + Fraction(seconds)
 
 
+class PairType(click.ParamType):  # type: ignore[type-arg]
+    """ "KEY=VALUE" to (key, value); the value may be empty and hold further equals signs."""
+
+    name = "pair"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        return "KEY=VALUE"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        key, equals, rest = str(value).partition("=")
+        if not key or not equals:
+            self.fail(f"{value!r} is not KEY=VALUE; give one such as tune=film.", param, ctx)
+        return key, rest
+
+
 SIZE = SizeType()
 FRACTION = FractionType()
 TIME = TimeType()
+PAIR = PairType()

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import TypeAlias
 
 import av
-import numpy as np
 from av.video.frame import PictureType
 
 from vidtrans.errors import OutputError
 from vidtrans.video.carried import CarriedStreams
 from vidtrans.video.encoder import EncoderOptions, encoder_settings, find_encoder, stored_pix_fmt
 from vidtrans.video.excerpt import WHOLE, Excerpt
-from vidtrans.video.frame import TAG_RANGE_FULL, TAG_RANGE_LIMITED, Colour, Frame, PixelFormat
+from vidtrans.video.frame import Colour, Frame, PixelFormat
+from vidtrans.video.picture import picture_of, repacked
 
 Packet: TypeAlias = "av.Packet[av.VideoStream]"
 
@@ -66,16 +67,14 @@ class Segment:
 
     def _picture(self, frame: Frame) -> av.VideoFrame:
         """The frame as the encoder takes it, its time in ticks."""
-        picture = _picture(frame.planes, self._pix_fmt)
+        picture = picture_of(frame.planes, self._pix_fmt)
         picture.colorspace = self._colour.matrix_tag
         picture.color_range = self._colour.range_tag
         picture.color_primaries = self._colour.primaries
         picture.color_trc = self._colour.transfer
         stored = self._stream.codec_context.pix_fmt
         if stored != self._pix_fmt.name:
-            # Repacking only: the range is named on both sides so that the scaler leaves the code values alone.
-            span = TAG_RANGE_FULL if self._colour.full_range else TAG_RANGE_LIMITED
-            picture = picture.reformat(format=stored, src_color_range=span, dst_color_range=span)
+            picture = repacked(picture, str(stored), full_range=self._colour.full_range)
         start = round(frame.time / self._time_base)
         picture.time_base = self._time_base
         picture.pts = start
@@ -114,6 +113,7 @@ class VideoWriter:
         overwrite: whether a file of that name may be replaced.
         sample_aspect_ratio: width over height of a pixel; None: not declared.
         display_matrix: nine fixed-point numbers that turn the picture for display; None: shown as stored.
+        metadata: of the container, beside what is taken over.
 
     Attributes:
         path: the file to make.
@@ -143,6 +143,7 @@ class VideoWriter:
         overwrite: bool = False,
         sample_aspect_ratio: Fraction | None = None,
         display_matrix: tuple[int, ...] | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> None:
         self.path = Path(path)
         self.notes: list[str] = []
@@ -161,9 +162,7 @@ class VideoWriter:
         self._container = _open(self._partial, time_base)
         try:
             nominal = rate.limit_denominator(1_000_000)  # FFmpeg counts both parts in 32 bits
-            stream = self._container.add_stream(
-                encoder.codec, rate=nominal, options=settings, width=width, height=height
-            )
+            stream = self._container.add_stream(codec.name, rate=nominal, options=settings, width=width, height=height)
             assert isinstance(stream, av.VideoStream)
             context = stream.codec_context
             context.pix_fmt = stored_pix_fmt(codec, pix_fmt)
@@ -179,6 +178,7 @@ class VideoWriter:
                 self._carried = CarriedStreams(
                     Path(carry_from), self._container, self.notes, excerpt, audio=carry_audio
                 )
+            self._container.metadata.update(metadata or {})
             self._container.start_encoding()
             self.time_base = Fraction(stream.time_base or time_base)
             if rate * self.time_base > 1:
@@ -272,8 +272,17 @@ def check_output_path(path: Path, *, overwrite: bool) -> None:
     """Refuses a file name that cannot become a video, before anything is opened.
 
     Raises:
-        OutputError: no such folder, not writable, exists and may not be replaced, or an extension that names no
-        container.
+        OutputError: as `check_replaceable`, or an extension that names no container.
+    """
+    check_replaceable(path, overwrite=overwrite)
+    _open(path, Fraction(1, 1000))
+
+
+def check_replaceable(path: Path, *, overwrite: bool) -> None:
+    """Refuses a file name that nothing may be written under.
+
+    Raises:
+        OutputError: no such folder, not writable, or exists and may not be replaced.
     """
     folder = path.absolute().parent
     if not folder.is_dir():
@@ -284,7 +293,6 @@ def check_output_path(path: Path, *, overwrite: bool) -> None:
         raise OutputError(f"{path}: exists already; choose another name or allow overwriting")
     if not os.access(folder, os.W_OK):
         raise OutputError(f"{path}: folder {folder} may not be written to; choose another one")
-    _open(path, Fraction(1, 1000))
 
 
 def _open(path: Path, time_base: Fraction) -> av.container.OutputContainer:
@@ -314,13 +322,3 @@ def _stamp_decoding_times(packets: list[Packet]) -> None:
 def _ticks(value: int | None) -> int:
     assert value is not None  # an encoder stamps every packet
     return value
-
-
-def _picture(planes: tuple[np.ndarray, ...], pix_fmt: PixelFormat) -> av.VideoFrame:
-    """An FFmpeg frame that holds exactly these code values."""
-    height, width = planes[0].shape
-    picture = av.VideoFrame(width, height, pix_fmt.name)
-    for source, target in zip(planes, picture.planes, strict=True):
-        padded = np.frombuffer(memoryview(target), dtype=pix_fmt.dtype).reshape(-1, target.line_size // source.itemsize)
-        padded[: source.shape[0], : source.shape[1]] = source
-    return picture
