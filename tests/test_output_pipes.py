@@ -215,9 +215,7 @@ def test_the_program_writes_the_same_bytes_to_stdout_and_to_an_open_file(
     assert b"wrote" not in done.stderr
 
 
-def test_a_closed_pipe_ends_the_run_quietly(
-    make_clip: Callable[..., Path], tiny_model: Path, tmp_path: Path
-) -> None:
+def test_a_closed_pipe_ends_the_run_quietly(make_clip: Callable[..., Path], tiny_model: Path, tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "in.mp4", frames=100)
     words = ["upsample", clip, "--to", "segmentation", "--model", tiny_model, "--engine", "torch", "--motion", "none"]
     command = [sys.executable, "-m", "vidtrans", *map(str, words), "-o", "-", "--out-to", "to.mkv"]
@@ -317,7 +315,9 @@ def test_a_terminal_is_refused() -> None:
 # Both videos in one stream.
 
 
-@pytest.mark.parametrize(("name", "container"), [("both.mkv", None), ("both.nut", None), ("-", "matroska"), ("-", None)])
+@pytest.mark.parametrize(
+    ("name", "container"), [("both.mkv", None), ("both.nut", None), ("-", "matroska"), ("-", None)]
+)
 def test_both_videos_are_two_tracks_on_one_clock(
     name: str,
     container: str | None,
@@ -399,7 +399,9 @@ def test_nut_on_a_pipe_keeps_every_time_stamp(
     facts = ffprobe(tmp_path / "got.nut", "-show_packets", "-select_streams", "v")
     base = Fraction(facts["streams"][0]["time_base"])
     got = [packet["pts"] * base for packet in facts["packets"]]
-    assert [time - got[0] for time in got] == [a + (b - a) * Fraction(k, 4) for a, b in pairwise(times) for k in range(4)]
+    assert [time - got[0] for time in got] == [
+        a + (b - a) * Fraction(k, 4) for a, b in pairwise(times) for k in range(4)
+    ]
     assert "audio" in [stream["codec_type"] for stream in ffprobe(tmp_path / "got.nut")["streams"]]
 
 
@@ -424,19 +426,20 @@ def test_a_rate_that_begins_to_vary_later_is_refused_there(tmp_path: Path) -> No
     pix_fmt = PIXEL_FORMATS["gray"]
     frames = pictures(4, pix_fmt)
     late = Frame(frames[3].planes, frames[3].time + Fraction(3, 4) / RATE, 1 / RATE, pix_fmt, COLOUR)
-    with pytest.raises(OutputError, match=r"frame 4 would be 31\.3 ms early"), planes_writer(
-        NewFile(tmp_path / "out.y4m"), pix_fmt
-    ) as writer:
+    with (
+        pytest.raises(OutputError, match=r"frame 4 would be 31\.3 ms early"),
+        planes_writer(NewFile(tmp_path / "out.y4m"), pix_fmt) as writer,
+    ):
         for frame in (*frames[:3], late):
             writer.write(frame)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_rounded_clocks_are_no_varying_rate(
-    make_clip: Callable[..., Path], tiny_model: Path, tmp_path: Path
-) -> None:
+def test_rounded_clocks_are_no_varying_rate(make_clip: Callable[..., Path], tiny_model: Path, tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "in.mkv", frames=40, rate=RATE)
-    run(clip, tiny_model, factor=8, output=tmp_path / "up.y4m", output_to="/dev/null", motion="none", end=Fraction(1, 2))
+    run(
+        clip, tiny_model, factor=8, output=tmp_path / "up.y4m", output_to="/dev/null", motion="none", end=Fraction(1, 2)
+    )
     assert b" F192000:1001 " in (tmp_path / "up.y4m").read_bytes()[:100]
 
 
