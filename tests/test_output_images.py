@@ -43,19 +43,21 @@ def image_writer(path: Path, name: str = "gbrp", codec: str = "png", *, overwrit
 def pictures(count: int, name: str = "gbrp") -> list[Frame]:
     draw = np.random.default_rng(7)
     pix_fmt = PIXEL_FORMATS[name]
-    return [
-        Frame(
-            tuple(
-                draw.integers(0, pix_fmt.max_code + 1, shape).astype(pix_fmt.dtype) for shape in ((27, 35),) * planes
-            ),
-            Fraction(index, 25),
-            Fraction(1, 25),
-            pix_fmt,
-            Colour("bt601", True),
-        )
-        for planes in (len(pix_fmt.plane_shapes(35, 27)),)
-        for index in range(count)
-    ]
+    shapes = pix_fmt.plane_shapes(35, 27)
+    frames = []
+    for index in range(count):
+        planes = tuple(draw.integers(0, pix_fmt.max_code + 1, shape).astype(pix_fmt.dtype) for shape in shapes)
+        frames.append(Frame(planes, Fraction(index, 25), Fraction(1, 25), pix_fmt, Colour("bt601", True)))
+    return frames
+
+
+def write_all(writer: ImageWriter, frames: list[Frame], then: Exception | None = None) -> None:
+    """Writes images and then, before they are all stored, raises."""
+    with writer:
+        for frame in frames:
+            writer.write(frame)
+        if then is not None:
+            raise then
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
@@ -68,9 +70,7 @@ def test_images_hold_every_code_value(
     """Those above 8 bits scaled to 16, the largest value to the largest."""
     frames = pictures(12, name)
     path = tmp_path / f"%03d.{suffix}"
-    with image_writer(path, name, {"png": "png", "tif": "tiff"}[suffix]) as writer:
-        for frame in frames:
-            writer.write(frame)
+    write_all(image_writer(path, name, {"png": "png", "tif": "tiff"}[suffix]), frames)
     assert images(tmp_path) == [f"{number:03d}.{suffix}" for number in range(1, 13)]
     raw = ffmpeg("-i", path, "-f", "rawvideo", "-pix_fmt", stored, "-")
     got = np.frombuffer(raw, np.uint16 if "16" in stored else np.uint8)
@@ -104,29 +104,25 @@ def test_jpeg_looks_like_the_video(
 def test_existing_images_are_replaced_only_when_asked_and_then_all_of_them(tmp_path: Path) -> None:
     path = tmp_path / "frames" / "%03d.png"
     for count in (5, 3):
-        with image_writer(path, overwrite=count == 3) as writer:
-            for frame in pictures(count):
-                writer.write(frame)
+        writer = image_writer(path, overwrite=count == 3)
+        write_all(writer, pictures(count))
         assert images(path.parent) == [f"{number:03d}.png" for number in range(1, count + 1)]
         with pytest.raises(OutputError, match=r"001\.png exists"):
             image_writer(path)
     assert any("2 images of a longer sequence" in note for note in writer.notes)
     (path.parent / "1234.txt").touch()
     (path.parent / "12.png").touch()  # of another sequence
-    with image_writer(path, overwrite=True) as writer:
-        writer.write(pictures(1)[0])
+    write_all(image_writer(path, overwrite=True), pictures(1))
     assert images(path.parent) == ["001.png", "12.png", "1234.txt"]
 
 
 def test_a_run_that_fails_keeps_whole_images_and_no_empty_folder(tmp_path: Path) -> None:
     path = tmp_path / "frames" / "%03d.png"
-    with pytest.raises(RuntimeError), image_writer(path):
-        raise RuntimeError
+    with pytest.raises(RuntimeError):
+        write_all(image_writer(path), [], RuntimeError())
     assert not path.parent.exists()
-    with pytest.raises(RuntimeError), image_writer(path) as writer:
-        for frame in pictures(30):
-            writer.write(frame)
-        raise RuntimeError
+    with pytest.raises(RuntimeError):
+        write_all(image_writer(path), pictures(30), RuntimeError())
     kept = images(path.parent)
     assert kept
     assert kept == [f"{number:03d}.png" for number in range(1, len(kept) + 1)]

@@ -1,4 +1,4 @@
-"""Videos into pipes: another program reads every frame, in step; whoever stops reading ends the run, not the machine."""
+"""Videos into pipes: another program reads every frame, in step; whoever stops reading ends the run and no more."""
 
 from __future__ import annotations
 
@@ -58,6 +58,15 @@ def planes_writer(out: Pipe | NewFile, pix_fmt: PixelFormat, stored: str = "", *
         header=header,
         before_each=b"FRAME\n" if y4m else b"",
     )
+
+
+def write_all(writer: PlanesWriter, frames: list[Frame], then: Exception | None = None) -> None:
+    """Writes frames and then, before it is complete, raises."""
+    with writer:
+        for frame in frames:
+            writer.write(frame)
+        if then is not None:
+            raise then
 
 
 def run(clip: Path, model: Path, **options: Any) -> Summary:
@@ -120,9 +129,7 @@ def test_y4m_is_read_by_another_program_bit_for_bit(
     pix_fmt = PIXEL_FORMATS[name]
     frames = pictures(3, pix_fmt)
     path = tmp_path / "out.y4m"
-    with planes_writer(NewFile(path), pix_fmt) as writer:
-        for frame in frames:
-            writer.write(frame)
+    write_all(planes_writer(NewFile(path), pix_fmt), frames)
     assert [entry.name for entry in tmp_path.iterdir()] == ["out.y4m"]
     expected = b"".join(plane.tobytes() for frame in frames for plane in frame.planes)
     assert ffmpeg("-i", path, "-f", "rawvideo", "-") == expected
@@ -139,9 +146,7 @@ def test_rawvideo_is_the_planes_and_nothing_else(
     pix_fmt = PIXEL_FORMATS[name]
     frames = pictures(2, pix_fmt)
     path = tmp_path / "out.raw"
-    with planes_writer(NewFile(path), pix_fmt, stored, y4m=False) as writer:
-        for frame in frames:
-            writer.write(frame)
+    write_all(planes_writer(NewFile(path), pix_fmt, stored, y4m=False), frames)
     raw = ("-f", "rawvideo", "-s", "35x27", "-pix_fmt", stored or name, "-i", path)
     expected = b"".join(plane.tobytes() for frame in frames for plane in frame.planes)
     assert ffmpeg(*raw, "-f", "rawvideo", "-pix_fmt", name, "-") == expected
@@ -152,12 +157,10 @@ def test_a_file_of_planes_that_fails_leaves_what_was_there(tmp_path: Path) -> No
     path.write_bytes(b"precious")
     pix_fmt = PIXEL_FORMATS["gray"]
     for count in (0, 2):
-        with pytest.raises(RuntimeError), planes_writer(NewFile(path), pix_fmt) as writer:
-            for frame in pictures(count, pix_fmt):
-                writer.write(frame)
-            raise RuntimeError
-    with pytest.raises(OutputError, match="no frame"), planes_writer(NewFile(path), pix_fmt):
-        pass
+        with pytest.raises(RuntimeError):
+            write_all(planes_writer(NewFile(path), pix_fmt), pictures(count, pix_fmt), RuntimeError())
+    with pytest.raises(OutputError, match="no frame"):
+        write_all(planes_writer(NewFile(path), pix_fmt), [])
     assert path.read_bytes() == b"precious"
     assert [entry.name for entry in tmp_path.iterdir()] == ["out.y4m"]
 
@@ -340,7 +343,7 @@ def test_both_videos_are_two_tracks_on_one_clock(
         assert summary.outputs == (path, path)
         assert sorted(entry.name for entry in tmp_path.iterdir()) == [name, "in.mp4"]
     facts = ffprobe(path, "-show_packets")
-    up, seg, sound = facts["streams"]
+    up, seg, _ = facts["streams"]
     assert [stream["codec_type"] for stream in facts["streams"]] == ["video", "video", "audio"]
     titles = [{key.lower(): value for key, value in stream["tags"].items()}["title"] for stream in (up, seg)]
     assert titles == ["scene", "segmentation"]
@@ -414,7 +417,7 @@ def test_what_holds_no_times_refuses_a_rate_that_varies_before_the_start(
     times = [Fraction(k, 90) for k in (0, 3, 4, 10, 12, 15)]
     clip = make_clip(tmp_path / "in.mp4", times=times, options={"bf": "0"})
     options = {"output": tmp_path / "up.y4m", "output_to": tmp_path / "to.mp4"}
-    with pytest.raises(OutputError, match="varies.*--fps"):
+    with pytest.raises(OutputError, match=r"varies.*--fps"):
         run(clip, tiny_model, **options)
     assert [entry.name for entry in tmp_path.iterdir()] == ["in.mp4"]
     run(clip, tiny_model, **options, factor=None, fps=60)
@@ -426,12 +429,8 @@ def test_a_rate_that_begins_to_vary_later_is_refused_there(tmp_path: Path) -> No
     pix_fmt = PIXEL_FORMATS["gray"]
     frames = pictures(4, pix_fmt)
     late = Frame(frames[3].planes, frames[3].time + Fraction(3, 4) / RATE, 1 / RATE, pix_fmt, COLOUR)
-    with (
-        pytest.raises(OutputError, match=r"frame 4 would be 31\.3 ms early"),
-        planes_writer(NewFile(tmp_path / "out.y4m"), pix_fmt) as writer,
-    ):
-        for frame in (*frames[:3], late):
-            writer.write(frame)
+    with pytest.raises(OutputError, match=r"frame 4 would be 31\.3 ms early"):
+        write_all(planes_writer(NewFile(tmp_path / "out.y4m"), pix_fmt), [*frames[:3], late])
     assert list(tmp_path.iterdir()) == []
 
 

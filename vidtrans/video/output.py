@@ -297,7 +297,10 @@ def check_output(plan: OutputPlan, info: VideoInfo, options: UpsampleOptions) ->
     if plan.kind in ("file", "container"):
         # A container that is opened makes no file before its header is written.
         container = plan.format or av.open(f"file:{plan.path.absolute()}", "w").format.name
-        try_encoder(_shape(plan, info, options), plan.encoder, container, exact=plan.index)
+        try:
+            try_encoder(_shape(plan, info, options), plan.encoder, container, exact=plan.index)
+        except OutputError as error:
+            raise OutputError(f"{plan.path}: {error}") from error
 
 
 def open_output(plan: OutputPlan, info: VideoInfo, options: UpsampleOptions) -> Output:
