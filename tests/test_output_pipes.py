@@ -388,6 +388,9 @@ def test_an_aborted_file_of_both_leaves_nothing(
     with pytest.raises(OutputError, match="exists"):
         run(clip, tiny_model, mux="both", output=path)
     assert path.read_bytes() == b"precious"
+    clip = make_clip(tmp_path / "in.mkv", frames=2)
+    with pytest.raises(OutputError, match="input itself"):
+        run(clip, tiny_model, mux="both", output=clip, overwrite=True)
 
 
 def test_nut_on_a_pipe_keeps_every_time_stamp(

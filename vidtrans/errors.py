@@ -37,7 +37,7 @@ class OutputError(VidtransError):
     exit_code = 5
 
 
-class PipeClosed(OutputError):
+class PipeClosed(VidtransError):
     """Whoever read an output's pipe has gone away: nobody's mistake, but the run has ended early."""
 
     exit_code = 141  # 128 + SIGPIPE, as a shell shows it of other programs

@@ -292,6 +292,8 @@ def check_output(plan: OutputPlan, info: VideoInfo, options: UpsampleOptions) ->
         check_output_path(plan.path, overwrite=options.overwrite)
     elif not is_pipe(plan.path):
         check_replaceable(plan.path, overwrite=options.overwrite)
+        if plan.path.exists() and options.input.exists() and plan.path.samefile(options.input):
+            raise OutputError(f"{plan.path}: is the input itself; choose another name")
     if plan.kind == "planes":
         _check_steady(plan, info, options)
     if plan.kind in ("file", "container"):

@@ -20,7 +20,7 @@ from types import TracebackType
 import av
 import numpy as np
 
-from vidtrans.errors import OutputError, PipeClosed
+from vidtrans.errors import OutputError, PipeClosed, VidtransError
 from vidtrans.video.frame import Colour, Frame, PixelFormat
 from vidtrans.video.names import STDOUT, descriptor
 from vidtrans.video.picture import picture_of, repacked
@@ -67,7 +67,7 @@ class Pipe:
 
     def __init__(self, path: Path) -> None:
         self.name = "standard output" if path == STDOUT else str(path)
-        self.failure: OutputError | None = None
+        self.failure: VidtransError | None = None
         self._path = path
         self._descriptor: int | None = None
         self._waits = True  # whether writing may have to wait for a reader
