@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from fractions import Fraction
 from numbers import Rational
@@ -15,6 +16,7 @@ from vidtrans.video.encoder import EncoderOptions
 from vidtrans.video.input_form import InputForm, default_base
 from vidtrans.video.layout import layout_named
 from vidtrans.video.local_file import DEFAULT_MAX_PIXELS, Source, allowed
+from vidtrans.video.names import BOTH_FORMATS, STDOUT, out_format, output_path
 
 DEFAULT_MODEL = "street"
 DEFAULT_FACTOR = 8
@@ -22,6 +24,8 @@ DETAILS = ("keyframes", "none")
 MOTIONS = ("flow", "none")
 TAILS: tuple[Tail, ...] = get_args(Tail)
 DEINTERLACE = ("auto", "off")
+LABELS = ("rgb", "index")
+MUXES = ("apart", "both")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
 
 
@@ -49,7 +53,13 @@ class UpsampleOptions:
         output, output_to: the two files to write; None: IN.x8.EXT and IN.x8.DOMAIN.EXT beside the input, for a factor
             of 5/2 IN.x5-2.EXT, for 60 frames per second IN.60fps.EXT, for slow motion IN.x8.slowmo.EXT. Of images IN is
             what their names have in common, else their folder. An input without a name needs an output, whose name
-            serves for output_to.
+            serves for output_to. "-" is standard output, "frames/%06d.png" numbered images, "frames/" the same; FIFOs
+            and /dev/fd/N are written to as pipes.
+        out_format, out_format_to: what goes into a pipe, one of video.names.OUT_FORMATS; None: what its name ends in,
+            else y4m.
+        mux: "both" writes both videos as two tracks of one Matroska or NUT file or stream, `output`.
+        labels: of label domains: "rgb" writes the palette's colours, "index" each pixel's class number as lossless
+            grey.
         overwrite: whether files of those names may be replaced.
         model: a bundled name, a model file or a run folder.
         engine: a name in engines.ENGINES, or "auto"; device: "cpu", "cuda", "cuda:1" ... or "auto".
@@ -66,7 +76,7 @@ class UpsampleOptions:
         protocols: what may be opened besides local files, by FFmpeg's names, such as ("https", "tls", "tcp"): then
             input may be an address (local_file.Address), and outputs stand in the current folder by default.
         max_pixels: input frames of more are refused before they are allocated.
-        encoder: of both outputs.
+        encoder: of both outputs; encoder_to: of the translation, None: the same.
     """
 
     input: Source
@@ -83,8 +93,12 @@ class UpsampleOptions:
     rate_in: Fraction | float | None = None
     expect_frames: int | None = None
     tail: Tail = "hold"
-    output: Path | None = None
-    output_to: Path | None = None
+    output: Path | str | None = None
+    output_to: Path | str | None = None
+    out_format: str | None = None
+    out_format_to: str | None = None
+    mux: str = "apart"
+    labels: str = "rgb"
     overwrite: bool = False
     model: str = DEFAULT_MODEL
     engine: str = "auto"
@@ -101,6 +115,7 @@ class UpsampleOptions:
     protocols: tuple[str, ...] = ()
     max_pixels: int = DEFAULT_MAX_PIXELS
     encoder: EncoderOptions = field(default_factory=EncoderOptions)
+    encoder_to: EncoderOptions | None = None
 
     def __post_init__(self) -> None:
         if self.fps is None and self.factor is None:
@@ -136,12 +151,24 @@ class UpsampleOptions:
             ("motion", self.motion, MOTIONS),
             ("precision", self.precision, PRECISIONS),
             ("deinterlace", self.deinterlace, DEINTERLACE),
+            ("labels", self.labels, LABELS),
+            ("mux", self.mux, MUXES),
         ):
             if value not in known:
                 raise UsageError(f"--{name} must be one of {', '.join(known)}, not {value!r}")
         _ = self.colour_told  # refuses names that are not known
+        for name in ("output", "output_to"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, output_path(getattr(self, name)))
+        for name, option in (("out_format", "--out-format"), ("out_format_to", "--out-format-to")):
+            object.__setattr__(self, name, out_format(getattr(self, name), option))
         first, second = self.output_paths
-        if first.absolute() == second.absolute():
+        if self.mux == "both":
+            if self.output_to is not None or self.out_format_to is not None:
+                raise UsageError("--mux both writes both videos into --output; leave --out-to and --out-format-to out")
+        elif first == second == STDOUT:
+            raise UsageError("only one video can go to standard output; --mux both writes both into one stream")
+        elif first.absolute() == second.absolute() and str(first) != os.devnull:
             raise UsageError(f"both outputs would be {first}; give --out-to another name")
 
     @property
@@ -175,13 +202,18 @@ class UpsampleOptions:
         # A slash cannot be in a name.
         rate = f"x{self.factor}" if self.factor is not None else f"{self.fps}fps"
         if isinstance(self.input, Path):
-            base = default_base(self.input, self.output)
+            base = default_base(self.input, None if self.output is None else Path(self.output))
         else:
             base = self.input.with_name(self.input.stem)
         stem = f"{base.name}.{rate.replace('/', '-')}{'.slowmo' if self.slowmo else ''}"
+        if self.mux == "both":
+            extension = BOTH_FORMATS.get(self.out_format or "", ".mkv")
+            both = Path(self.output or base.with_name(f"{stem}.both{extension}"))
+            return both, both
+        suffix_to = ".mkv" if self.labels == "index" else suffix
         return (
-            self.output or base.with_name(f"{stem}{suffix}"),
-            self.output_to or base.with_name(f"{stem}.{self.to}{suffix}"),
+            Path(self.output or base.with_name(f"{stem}{suffix}")),
+            Path(self.output_to or base.with_name(f"{stem}.{self.to}{suffix_to}")),
         )
 
 

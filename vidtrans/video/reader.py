@@ -497,7 +497,7 @@ class VideoReader:
         try:
             return self._stream.decode(packet)
         except av.FFmpegError as error:
-            if self._are_stills:  # what a program writes into a pipe is whole
+            if self._are_stills and self._bytes is not None:  # what a program writes into a pipe is whole
                 raise self._damaged(f"is cut off or damaged ({error.strerror})") from error
             return [Lost(packet.pts)]
 
