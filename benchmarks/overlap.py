@@ -21,11 +21,11 @@ from typing import Any
 from vidtrans.bench import machine
 from vidtrans.checkpoint import load_model
 from vidtrans.options import UpsampleOptions
-from vidtrans.pipeline import Moving, Network, Tracker, composers_of, open_writers, run, started_engine
+from vidtrans.pipeline import Moving, Network, Tracker, composers_of, run, started_engine
 from vidtrans.stages import cores
 from vidtrans.timeline import pair
 from vidtrans.train.clip import render_clip
-from vidtrans.video.encoder import choose_pix_fmt
+from vidtrans.video.output import open_outputs, plan_outputs
 from vidtrans.video.reader import VideoReader
 
 
@@ -49,10 +49,10 @@ def alone(options: UpsampleOptions) -> dict[str, tuple[float, float]]:
     source = model.net.domains[0].name
     with ExitStack() as stack:
         reader = stack.enter_context(VideoReader(options.input))
-        pix_fmt = choose_pix_fmt(options.encoder, reader.info.pix_fmt)
-        writers = list(open_writers(reader.info, pix_fmt, options))
+        plans = plan_outputs(reader.info, model.net.domains, options)
+        writers = list(open_outputs(reader.info, plans, options))
         engine, _ = started_engine(model, source, reader.info, options, print)
-        composers = composers_of(model, engine, reader.info, pix_fmt, options)
+        composers = composers_of(model, engine, reader.info, plans, options)
         network = Network(engine)
         intervals = watch("read", lambda: list(pair(reader, options.factor)))
         tracker = Tracker(moving=options.motion == "flow")

@@ -178,3 +178,19 @@ def make_clip() -> Callable[..., Path]:
         return path
 
     return make
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model file of random weights: a scene, and its segmentation in the street's ten classes."""
+    import torch
+
+    from vidtrans.checkpoint import save_model
+    from vidtrans.nets.contract import Domain
+    from vidtrans.nets.jwdm import JWDM, JWDMConfig
+
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("tiny") / "m.safetensors"
+    domains = (Domain("scene"), Domain("segmentation", "label", "street"))
+    save_model(path, JWDM(JWDMConfig(domains, 4, 6, 1, label_head="palette", trained_size=(48, 36))))
+    return path

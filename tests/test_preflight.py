@@ -107,7 +107,7 @@ REFUSED: dict[str, tuple[type[Exception], dict[str, Any]]] = {
     "no container": (OutputError, {"output": Path("out.xyz")}),
     "no encoder": (OutputError, {"codec": "libx264x"}),
     "no such format": (OutputError, {"codec": "libx264", "pix_fmt": "gbrp"}),
-    "codec and container": (OutputError, {"output": Path("out.webm")}),
+    "codec and container": (OutputError, {"output": Path("out.webm"), "codec": "libx264"}),
     "the input itself": (OutputError, {"output": Path("in.mp4"), "overwrite": True}),
     "too many frames for the clock": (OutputError, {"fps": 2000, "output": Path("out.mkv")}),
     "no domain": (UsageError, {"to": "winter"}),

@@ -21,7 +21,7 @@ from vidtrans.nets.contract import Domain
 from vidtrans.palettes import Palette
 from vidtrans.planes import best_class, moved, resized
 from vidtrans.timeline import Interval
-from vidtrans.video.colour import planes_to_rgb, rgb_to_planes, round_planes
+from vidtrans.video.colour import planes_to_rgb, rgb_to_planes, round_planes, to_uint8_rgb
 from vidtrans.video.frame import Colour, Frame, PixelFormat
 
 Planes = tuple[Tensor, ...]
@@ -37,6 +37,7 @@ class Composer:
         pix_fmt, colour: of the output.
         is_source: whether this is the up-converted input, whose keyframes pass through untouched.
         carry_detail: add what the decoder loses of the keyframes to the in-betweens (source photo domains only).
+        index: write class numbers in place of colours; for label domains and a grey format.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Composer:
         colour: Colour,
         is_source: bool,
         carry_detail: bool,
+        index: bool = False,
     ) -> None:
         self._domain = domain
         self._scores = scores
@@ -57,6 +59,7 @@ class Composer:
         self._colour = colour
         self._is_source = is_source
         self._carry_detail = carry_detail and is_source and not domain.is_label
+        self._index = index
         self._stream: torch.cuda.Stream | None = None
 
     def frames(
@@ -137,16 +140,26 @@ class Composer:
         width, height = self._size
         if self._domain.is_label:
             scores = decoded if self._scores else colour_scores(decoded, self._domain.colours)
+            if self._index:
+                return (best_class(scores, height, width).to(torch.float32),)
             rgb = label_colours(scores, self._domain.colours, height, width)
         else:
             rgb = (resized(decoded, height, width) + 1.0) / 2.0
         return rgb_to_planes(rgb, self._pix_fmt, self._colour)
 
     def _fits(self, frame: Frame) -> bool:
-        return frame.pix_fmt == self._pix_fmt and (frame.width, frame.height) == self._size
+        # Grey may be class numbers here, and planes of another range or matrix are other colours.
+        same_colours = frame.colour.full_range == self._colour.full_range and (
+            frame.pix_fmt.kind != "yuv" or frame.colour.matrix == self._colour.matrix
+        )
+        same_shape = frame.pix_fmt == self._pix_fmt and (frame.width, frame.height) == self._size
+        return same_shape and same_colours and not self._index
 
     def _keyframe(self, frame: Frame, device: torch.device) -> Planes:
         """A keyframe as float planes of the output: its own where they fit, else one conversion."""
+        if self._index:
+            numbers = torch.from_numpy(self._domain.colours.nearest(to_uint8_rgb(frame)))
+            return (_on(device, numbers).to(torch.float32).unsqueeze(0),)
         planes = [_on(device, torch.from_numpy(plane)).unsqueeze(0) for plane in frame.planes]
         if self._fits(frame):
             return tuple(plane.to(torch.float32) for plane in planes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
@@ -15,15 +16,17 @@ from av.stream import Discard
 
 from vidtrans.checkpoint import Model, load_model
 from vidtrans.engines.contract import working_size
+from vidtrans.errors import UsageError
 from vidtrans.options import UpsampleOptions
-from vidtrans.pipeline import opened_reader, parsed_options, run, source_domain
-from vidtrans.preflight import Measured, Plan, PlannedOutput, Work, close_trial, prepare, trial_stream
+from vidtrans.pipeline import opened_reader, parsed_options, run, run_domains, source_domain
+from vidtrans.preflight import Measured, Plan, PlannedOutput, Work, close_trial, is_encoded, prepare, trial_stream
 from vidtrans.timeline import Sampling, pair
 from vidtrans.video.carriage import picture_of
 from vidtrans.video.contract import Output
-from vidtrans.video.encoder import choose_pix_fmt
 from vidtrans.video.frame import Frame
+from vidtrans.video.input_form import reopened, spoken
 from vidtrans.video.local_file import Source, open_container
+from vidtrans.video.output import OutputPlan, plan_outputs
 from vidtrans.video.reader import VideoInfo
 from vidtrans.video.size import SizeEstimate
 from vidtrans.video.writer import Segment
@@ -47,16 +50,23 @@ def plan(input: str | Path, to: str, **options: Any) -> Plan:
 def plan_run(options: UpsampleOptions) -> Plan:
     """The same for options that are parsed."""
     model = load_model(options.model)
-    source_domain(model, options)
+    source = source_domain(model, options)
+    if isinstance(options.input, Path) and reopened(options.input) is None:
+        raise UsageError(
+            f"--dry-run reads the input more than once, and {spoken(options.input)} is a pipe, read only once; name a "
+            "file, or leave --dry-run out"
+        )
     with opened_reader(options) as reader:
         info, notes = reader.info, reader.notes
-    spans = frame_spans(options.input, info)
+    # What carries nothing has frames as even as its info says.
+    spans = None if info.carry_from is None else frame_spans(info.carry_from, info)
     work = _work(spans, info, options, model)
     frames = None if work is None else work.frames_out
-    planned = prepare(info, options, frames)
+    plans = plan_outputs(info, run_domains(model, source, options), options)
+    planned = prepare(info, plans, options, frames)
     if work is None:
         return replace(planned, notes=(*notes, *planned.notes))
-    outputs, measured = _measure(planned, spans, options, model, work.frames_out)
+    outputs, measured = _measure(planned, plans, spans, options, model, work.frames_out)
     return replace(planned, outputs=outputs, notes=(*notes, *planned.notes), work=work, measured=measured)
 
 
@@ -130,15 +140,12 @@ class _EnoughError(Exception):
 class _Meter(Output):
     """Takes an output's frames, encodes them and keeps only their size."""
 
-    def __init__(self, planned: PlannedOutput, info: VideoInfo, options: UpsampleOptions) -> None:
+    def __init__(self, plan: OutputPlan, info: VideoInfo, options: UpsampleOptions) -> None:
         self.notes: list[str] = []
         self.bytes = self.packets = 0
-        pix_fmt = choose_pix_fmt(options.encoder, info.pix_fmt)
-        self._container, stream = trial_stream(planned.path, info, pix_fmt, options)
-        colour = info.colour.stored_as(info.pix_fmt, pix_fmt, info.width, info.height)
-        self._segment = Segment(
-            stream, self._container, pix_fmt, colour, Fraction(stream.codec_context.time_base or planned.tick)
-        )
+        self._container, stream = trial_stream(plan, info, options)
+        time_base = Fraction(stream.codec_context.time_base or stream.time_base or 1)
+        self._segment = Segment(stream, self._container, plan.pix_fmt, plan.colour, time_base)
 
     def write(self, frame: Frame) -> None:
         self._count(self._segment.encode(frame))
@@ -152,15 +159,33 @@ class _Meter(Output):
         self.bytes += sum(packet.size for packet in packets)
 
 
+class _PlanesMeter(Output):
+    """Takes an output's frames and counts their code values; images take less."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.bytes = self.packets = 0
+
+    def write(self, frame: Frame) -> None:
+        self.packets += 1
+        self.bytes += sum(plane.nbytes for plane in frame.planes)
+
+    def __exit__(self, *reason: object) -> None:
+        """There is nothing to end."""
+
+
 def _measure(
     planned: Plan,
+    plans: Sequence[OutputPlan],
     spans: list[tuple[Fraction, Fraction]] | None,
     options: UpsampleOptions,
     model: Model,
     frames: int,
 ) -> tuple[tuple[PlannedOutput, ...], Measured]:
     """The outputs with sizes, and the time, from as many frames as fit into a few seconds."""
-    meters = [_Meter(output, planned.info, options) for output in planned.outputs]
+    meters: list[_Meter | _PlanesMeter] = [
+        _Meter(plan, planned.info, options) if is_encoded(plan) else _PlanesMeter() for plan in plans
+    ]
     said: list[str] = []
     marks: list[tuple[float, int]] = []  # when so many frames of each output were made
     began = started = time.monotonic()

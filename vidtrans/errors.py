@@ -1,7 +1,7 @@
 """Errors a user can act on. Each carries the exit code of its kind; the command line prints the sentence, no traceback.
 
 Exit codes: 0 done, 1 failure, 2 usage, 3 input unreadable, 4 no device or out of memory, 5 encoder or output,
-130 interrupted.
+130 interrupted, 141 a pipe was closed by its reader.
 """
 
 from __future__ import annotations
@@ -35,6 +35,12 @@ class OutputError(VidtransError):
     """An output that cannot be written: folder, permission, codec, container, disk."""
 
     exit_code = 5
+
+
+class PipeClosed(VidtransError):
+    """Whoever read an output's pipe has gone away: nobody's mistake, but the run has ended early."""
+
+    exit_code = 141  # 128 + SIGPIPE, as a shell shows it of other programs
 
 
 def nearest_names(name: str, known: list[str] | tuple[str, ...]) -> str:

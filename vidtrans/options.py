@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from fractions import Fraction
 from numbers import Rational
@@ -12,7 +13,10 @@ from vidtrans.errors import UsageError
 from vidtrans.timeline import Sampling, Tail
 from vidtrans.video.colour_names import Told
 from vidtrans.video.encoder import EncoderOptions
+from vidtrans.video.input_form import InputForm, default_base
+from vidtrans.video.layout import layout_named
 from vidtrans.video.local_file import DEFAULT_MAX_PIXELS, Source, allowed
+from vidtrans.video.names import BOTH_FORMATS, STDOUT, out_format, output_path
 
 DEFAULT_MODEL = "street"
 DEFAULT_FACTOR = 8
@@ -20,6 +24,8 @@ DETAILS = ("keyframes", "none")
 MOTIONS = ("flow", "none")
 TAILS: tuple[Tail, ...] = get_args(Tail)
 DEINTERLACE = ("auto", "off")
+LABELS = ("rgb", "index")
+MUXES = ("apart", "both")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
 
 
@@ -28,7 +34,8 @@ class UpsampleOptions:
     """One run of the main job.
 
     Attributes:
-        input: the video to read.
+        input: the video to read: a file, "-" for standard input, a FIFO or /dev/fd/N, a folder of images, a glob or a
+            pattern such as "frames/%06d.png".
         to: the target domain.
         from_: the input's domain; None: the model's other one, where it has two.
         factor: output frames per input frame, >= 1; 1 translates only. None: 8, or none where fps is given. This and
@@ -37,10 +44,22 @@ class UpsampleOptions:
         slowmo: play the factor's frames at the input's rate: the duration is multiplied, audio is left out.
         start, end: seconds after the input's first frame; what begins in [start, end) is used, of all streams. None:
             from the front, to the end.
+        in_format: "y4m" or "rawvideo"; None: told by the input's first bytes.
+        size_in, pix_fmt_in: (width, height) and FFmpeg's pixel format of rawvideo.
+        rate_in: frames per second of rawvideo and images; of y4m, in place of its own. None: 25 for images.
+        expect_frames: how many input frames are used; any other number is an error. None: not known.
         tail: "hold" shows the last frame for as long as the input does; "drop" ends with the last output frame that
             does not lie after it.
         output, output_to: the two files to write; None: IN.x8.EXT and IN.x8.DOMAIN.EXT beside the input, for a factor
-            of 5/2 IN.x5-2.EXT, for 60 frames per second IN.60fps.EXT, for slow motion IN.x8.slowmo.EXT.
+            of 5/2 IN.x5-2.EXT, for 60 frames per second IN.60fps.EXT, for slow motion IN.x8.slowmo.EXT. Of images IN is
+            what their names have in common, else their folder. An input without a name needs an output, whose name
+            serves for output_to. "-" is standard output, "frames/%06d.png" numbered images, "frames/" the same; FIFOs
+            and /dev/fd/N are written to as pipes.
+        out_format, out_format_to: what goes into a pipe, one of video.names.OUT_FORMATS; None: what its name ends in,
+            else y4m.
+        mux: "both" writes both videos as two tracks of one Matroska or NUT file or stream, `output`.
+        labels: of label domains: "rgb" writes the palette's colours, "index" each pixel's class number as lossless
+            grey.
         overwrite: whether files of those names may be replaced.
         model: a bundled name, a model file or a run folder.
         engine: a name in engines.ENGINES, or "auto"; device: "cpu", "cuda", "cuda:1" ... or "auto".
@@ -57,7 +76,7 @@ class UpsampleOptions:
         protocols: what may be opened besides local files, by FFmpeg's names, such as ("https", "tls", "tcp"): then
             input may be an address (local_file.Address), and outputs stand in the current folder by default.
         max_pixels: input frames of more are refused before they are allocated.
-        encoder: of both outputs.
+        encoder: of both outputs; encoder_to: of the translation, None: the same.
     """
 
     input: Source
@@ -68,9 +87,18 @@ class UpsampleOptions:
     slowmo: bool = False
     start: Fraction | float | None = None
     end: Fraction | float | None = None
+    in_format: str | None = None
+    size_in: tuple[int, int] | None = None
+    pix_fmt_in: str | None = None
+    rate_in: Fraction | float | None = None
+    expect_frames: int | None = None
     tail: Tail = "hold"
-    output: Path | None = None
-    output_to: Path | None = None
+    output: Path | str | None = None
+    output_to: Path | str | None = None
+    out_format: str | None = None
+    out_format_to: str | None = None
+    mux: str = "apart"
+    labels: str = "rgb"
     overwrite: bool = False
     model: str = DEFAULT_MODEL
     engine: str = "auto"
@@ -87,11 +115,12 @@ class UpsampleOptions:
     protocols: tuple[str, ...] = ()
     max_pixels: int = DEFAULT_MAX_PIXELS
     encoder: EncoderOptions = field(default_factory=EncoderOptions)
+    encoder_to: EncoderOptions | None = None
 
     def __post_init__(self) -> None:
         if self.fps is None and self.factor is None:
             object.__setattr__(self, "factor", DEFAULT_FACTOR)
-        for name in ("factor", "fps", "start", "end"):
+        for name in ("factor", "fps", "start", "end", "rate_in"):
             object.__setattr__(self, name, _exact(name, getattr(self, name)))
         if self.fps is not None and self.factor is not None:
             raise UsageError("--fps and --factor exclude each other; give one of them")
@@ -109,6 +138,11 @@ class UpsampleOptions:
             raise UsageError(f"--start must be 0 or more seconds, not {float(start):g}")
         if end is not None and end <= start:
             raise UsageError(f"--end must come after --start, but {float(end):g} s <= {float(start):g} s")
+        form = self.input_form  # which checks itself
+        if form.pix_fmt is not None:
+            layout_named(form.pix_fmt)
+        if self.expect_frames is not None and self.expect_frames < 1:
+            raise UsageError(f"--expect-frames must be at least 1, not {self.expect_frames}")
         if self.size is not None and min(self.size) < 1:
             raise UsageError(f"--size must be at least 1x1, not {self.size[0]}x{self.size[1]}")
         for name, value, known in (
@@ -117,12 +151,24 @@ class UpsampleOptions:
             ("motion", self.motion, MOTIONS),
             ("precision", self.precision, PRECISIONS),
             ("deinterlace", self.deinterlace, DEINTERLACE),
+            ("labels", self.labels, LABELS),
+            ("mux", self.mux, MUXES),
         ):
             if value not in known:
                 raise UsageError(f"--{name} must be one of {', '.join(known)}, not {value!r}")
         _ = self.colour_told  # refuses names that are not known
+        for name in ("output", "output_to"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, output_path(getattr(self, name)))
+        for name, option in (("out_format", "--out-format"), ("out_format_to", "--out-format-to")):
+            object.__setattr__(self, name, out_format(getattr(self, name), option))
         first, second = self.output_paths
-        if first.absolute() == second.absolute():
+        if self.mux == "both":
+            if self.output_to is not None or self.out_format_to is not None:
+                raise UsageError("--mux both writes both videos into --output; leave --out-to and --out-format-to out")
+        elif first == second == STDOUT:
+            raise UsageError("only one video can go to standard output; --mux both writes both into one stream")
+        elif first.absolute() == second.absolute() and str(first) != os.devnull:
             raise UsageError(f"both outputs would be {first}; give --out-to another name")
 
     @property
@@ -143,16 +189,31 @@ class UpsampleOptions:
         return Told(self.color_matrix, self.color_range, self.color_primaries, self.color_trc)
 
     @property
+    def input_form(self) -> InputForm:
+        """What is said of the input."""
+        rate = None if self.rate_in is None else Fraction(self.rate_in)
+        return InputForm(self.in_format, self.size_in, self.pix_fmt_in, rate)
+
+    @property
     def output_paths(self) -> tuple[Path, Path]:
         """Where the up-converted input and its translation go."""
         # A container that cannot be written is replaced; MP4 plays everywhere.
         suffix = self.input.suffix if self.input.suffix.lower() in (".mp4", ".mkv", ".mov") else ".mp4"
         # A slash cannot be in a name.
         rate = f"x{self.factor}" if self.factor is not None else f"{self.fps}fps"
-        stem = f"{self.input.stem}.{rate.replace('/', '-')}{'.slowmo' if self.slowmo else ''}"
+        if isinstance(self.input, Path):
+            base = default_base(self.input, None if self.output is None else Path(self.output))
+        else:
+            base = self.input.with_name(self.input.stem)
+        stem = f"{base.name}.{rate.replace('/', '-')}{'.slowmo' if self.slowmo else ''}"
+        if self.mux == "both":
+            extension = BOTH_FORMATS.get(self.out_format or "", ".mkv")
+            both = Path(self.output or base.with_name(f"{stem}.both{extension}"))
+            return both, both
+        suffix_to = ".mkv" if self.labels == "index" else suffix
         return (
-            self.output or self.input.with_name(f"{stem}{suffix}"),
-            self.output_to or self.input.with_name(f"{stem}.{self.to}{suffix}"),
+            Path(self.output or base.with_name(f"{stem}{suffix}")),
+            Path(self.output_to or base.with_name(f"{stem}.{self.to}{suffix_to}")),
         )
 
 

@@ -27,21 +27,21 @@ from vidtrans.engines.contract import Engine, Features, Gap, working_size
 from vidtrans.errors import UsageError, nearest_names
 from vidtrans.latents import Fields
 from vidtrans.motion import estimate
-from vidtrans.nets.contract import domain_named
+from vidtrans.nets.contract import Domain, domain_named
 from vidtrans.options import UpsampleOptions
 from vidtrans.preflight import prepare
 from vidtrans.stages import Ahead, Sink, StageClock, batched, mapped, timed
 from vidtrans.timeline import Interval, in_segments, pair
-from vidtrans.video.clock import exact_time_base
 from vidtrans.video.colour import to_network_rgb, to_uint8_rgb
 from vidtrans.video.colour_names import NOTHING_TOLD, Told
 from vidtrans.video.contract import Output
-from vidtrans.video.encoder import EncoderOptions, choose_pix_fmt, format_remarks
-from vidtrans.video.frame import Colour, Frame, PixelFormat
-from vidtrans.video.kept import lost_facts
-from vidtrans.video.local_file import DEFAULT_MAX_PIXELS, Address, Source, fingerprint, source_named
-from vidtrans.video.reader import VideoInfo, VideoReader
-from vidtrans.video.writer import VideoWriter
+from vidtrans.video.encoder import EncoderOptions
+from vidtrans.video.frame import Frame
+from vidtrans.video.input_form import SAYS_ITSELF, InputForm, descriptor, reopened, spoken
+from vidtrans.video.local_file import DEFAULT_MAX_PIXELS, Source, fingerprint, source_named
+from vidtrans.video.output import Cancellable, OutputPlan, open_outputs, plan_outputs
+from vidtrans.video.reader import VideoInfo
+from vidtrans.video.source import FrameSource, open_source
 
 # Input frames to a segment. Fewer would cost the encoders more (each segment begins with a whole picture), more would
 # lose more work when a run is stopped.
@@ -53,7 +53,7 @@ class Summary:
     """What a run did.
 
     Attributes:
-        outputs: the two files written, the up-converted input first.
+        outputs: where the two videos went, the up-converted input first.
         frames_in, frames_out: keyframes read, frames written to each output.
         frames_continued: of frames_out, those that an earlier run of the same command had finished.
         seconds: wall time; streaming_seconds: of it, from the first frame read to the last one written.
@@ -104,9 +104,10 @@ def upsample(input: str | Path, to: str, **options: Any) -> Summary:
     Args:
         input: the video to read; to: the target domain.
         options: the other fields of options.UpsampleOptions (factor, fps, slowmo, start, end, tail, from_, output,
-            output_to, overwrite, model, engine, device, precision, size, motion, detail, color_matrix, color_range,
-            color_primaries, color_trc, deinterlace, protocols, max_pixels) and of
-            video.encoder.EncoderOptions (codec, crf, preset, pix_fmt, threads).
+            output_to, out_format, out_format_to, mux, labels, overwrite, model, engine, device, precision, size,
+            motion, detail, in_format, size_in, pix_fmt_in, rate_in, expect_frames, color_matrix, color_range,
+            color_primaries, color_trc, deinterlace, protocols, max_pixels) and of video.encoder.EncoderOptions (codec,
+            crf, preset, pix_fmt, threads, encode); with _to behind them (codec_to ...) those of the translation alone.
 
     Raises:
         VidtransError: one of its kinds, see errors.py; no output is left under its final name.
@@ -120,16 +121,16 @@ def parsed_options(input: str | Path, to: str, options: dict[str, Any]) -> Upsam
     Raises:
         UsageError: there is no such option, or it does not fit.
     """
-    encoder = {f.name: options[f.name] for f in fields(EncoderOptions) if f.name in options}
-    options = {name: value for name, value in options.items() if name not in encoder}
-    known = [f.name for f in fields(UpsampleOptions) if f.name not in ("input", "to", "encoder")]
+    options = dict(options)
+    names = [f.name for f in fields(EncoderOptions)]
+    encoder = EncoderOptions(**{name: options.pop(name) for name in names if name in options})
+    encoder_to = encoder.changed(**{name: options.pop(f"{name}_to", None) for name in names})
+    known = [f.name for f in fields(UpsampleOptions) if f.name not in ("input", "to", "encoder", "encoder_to")]
+    known += [*names, *(f"{name}_to" for name in names)]
     for name in options:
         if name not in known:
             raise UsageError(f"upsample has no option {name!r}; {nearest_names(name, known)}")
-    for name in ("output", "output_to"):
-        if options.get(name) is not None:
-            options[name] = Path(options[name])
-    return UpsampleOptions(input=source_named(input), to=to, encoder=EncoderOptions(**encoder), **options)
+    return UpsampleOptions(input=source_named(input), to=to, encoder=encoder, encoder_to=encoder_to, **options)
 
 
 def run(
@@ -154,18 +155,19 @@ def run(
     with ExitStack() as stack:
         reader = stack.enter_context(opened_reader(options))
         reader.notes += reader.info.colour.remarks(reader.info.pix_fmt)
+        plans = plan_outputs(reader.info, run_domains(model, source, options), options)
         if writers is None:
-            for note in prepare(reader.info, options).notes:
+            for note in prepare(reader.info, plans, options).notes:
                 announce(note)
-        pix_fmt = choose_pix_fmt(options.encoder, reader.info.pix_fmt)
-        reader.notes += format_remarks(options.encoder, reader.info.pix_fmt, pix_fmt)
-        identity = identity_of(options, model, source) if writers is None else None
-        files = writers if writers is not None else open_writers(reader.info, pix_fmt, options, identity)
+        identity = identity_of(options, model, source, plans) if writers is None else None
+        if writers is None and identity is None:
+            announce("this run cannot be continued if it is stopped: not all of its input and outputs are plain files")
+        files = writers if writers is not None else open_outputs(reader.info, plans, options, identity)
         outputs = [stack.enter_context(file) for file in files]
         stack.push(partial(_keep_shared_segments, outputs, announce))
         done = continued_segments(outputs)
         engine, reason = started_engine(model, source, reader.info, options, announce)
-        composers = composers_of(model, engine, reader.info, pix_fmt, options)
+        composers = composers_of(model, engine, reader.info, plans, options)
         announce(f"engine {engine.name} on {engine.device}, {engine.precision} ({reason})")
         for text in _announcements(model, reader, engine, outputs):
             announce(text)
@@ -188,6 +190,8 @@ def run(
                 stages.enter_context(Sink(f"output {name}", Finisher(name, composer, output, clock), _decoded_bytes))
                 for name, composer, output in zip(engine.domains, composers, outputs, strict=True)
             ]
+            stages.push(stopping(outputs))
+            stages.callback(reader.cancel)  # first of all, so that no stage waits for a writer that is slow
             for item in decoded:
                 for sink in sinks:
                     sink.put(item)
@@ -314,11 +318,13 @@ class Finisher:
                 self._output.end_segment()
 
 
-def opened_reader(options: UpsampleOptions) -> VideoReader:
+def opened_reader(options: UpsampleOptions) -> FrameSource:
     """The input, read as the options say."""
-    return VideoReader(
+    return open_source(
         options.input,
         *options.span,
+        form=options.input_form,
+        expect_frames=options.expect_frames,
         told=options.colour_told,
         deinterlace=options.deinterlace == "auto",
         max_pixels=options.max_pixels,
@@ -358,15 +364,29 @@ def started_engine(
         size,
         device=choice.device,
         precision=options.precision,
-        samples=lambda: footage_samples(options.input, options.colour_told, options.max_pixels),
+        samples=lambda: footage_samples(options.input, options.input_form, options.colour_told, options.max_pixels),
         report=report,
     )
     return engine, choice.reason
 
 
-def footage_samples(path: Source, told: Told = NOTHING_TOLD, max_pixels: int = DEFAULT_MAX_PIXELS) -> Tensor:
-    """Frames from the video's first seconds, (B, H, W, 3) uint8: an engine may calibrate on them."""
-    with VideoReader(path, told=told, max_pixels=max_pixels) as reader:
+def footage_samples(
+    path: Source,
+    form: InputForm = SAYS_ITSELF,
+    told: Told = NOTHING_TOLD,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+) -> Tensor:
+    """Frames from the video's first seconds, (B, H, W, 3) uint8: an engine may calibrate on them.
+
+    Raises:
+        UsageError: the video can be read only once.
+    """
+    if isinstance(path, Path) and reopened(path) is None:
+        raise UsageError(
+            f"--precision int8 is first calibrated on the footage, and {spoken(path)} is a pipe, read only once; "
+            "give another --precision, or name a file"
+        )
+    with open_source(path, form=form, told=told, max_pixels=max_pixels) as reader:
         return torch.stack([torch.from_numpy(to_uint8_rgb(frame)) for frame in islice(reader, 0, 64, 4)])
 
 
@@ -390,12 +410,17 @@ def _keep_shared_segments(
         announce("what is finished is kept; the same command continues it")
 
 
-def identity_of(options: UpsampleOptions, model: Model, source: str) -> dict[str, Any] | None:
+def identity_of(
+    options: UpsampleOptions, model: Model, source: str, plans: Sequence[OutputPlan]
+) -> dict[str, Any] | None:
     """What must be equal for one run to continue another: whatever changes a single packet of the outputs.
 
-    None for an input that cannot be read twice.
+    None for an input that is no file of its own name, since what comes from it cannot be told to be the same again, and
+    for outputs that are not all files with segments.
     """
-    if isinstance(options.input, Address) or not options.input.is_file():
+    if not isinstance(options.input, Path) or descriptor(options.input) is not None or not options.input.is_file():
+        return None
+    if any(plan.kind != "file" for plan in plans):
         return None
     choice = choose(options.engine, options.device)
     told = {f.name: getattr(options, f.name) for f in fields(options)}
@@ -412,71 +437,42 @@ def identity_of(options: UpsampleOptions, model: Model, source: str) -> dict[str
     }
 
 
-def open_writers(
-    info: VideoInfo, pix_fmt: PixelFormat, options: UpsampleOptions, identity: dict[str, Any] | None
-) -> Iterator[VideoWriter]:
-    sampling = options.sampling
-    steps = sampling.steps(info.time_base)
-    time_base = exact_time_base(*steps)
-    exact = all((step / time_base).denominator == 1 for step in steps)
-    for path in options.output_paths:
-        colour = _output_colour(info, pix_fmt, is_source=path == options.output_paths[0])
-        writer = VideoWriter(
-            path,
-            width=info.width,
-            height=info.height,
-            rate=sampling.output_rate(info.average_rate),
-            time_base=time_base,
-            pix_fmt=pix_fmt,
-            colour=colour,
-            encoder=options.encoder,
-            carry_from=options.input,
-            carry_audio=not options.slowmo,
-            excerpt=info.excerpt,
-            slowdown=sampling.factor if options.slowmo else Fraction(1),
-            origin=info.start_time,
-            overwrite=options.overwrite,
-            sample_aspect_ratio=info.sample_aspect_ratio,
-            display_matrix=info.display_matrix,
-            identity=identity,
-        )
-        if any((step / writer.time_base).denominator > 1 for step in steps):
-            hint = "; .mp4, .mov and .nut are exact" if exact else ""
-            writer.notes.append(
-                f"{path.suffix} counts time in steps of {writer.time_base} s: each time stamp is rounded once{hint}"
-            )
-        if lost := lost_facts(path, options.encoder, pix_fmt, colour, info.sample_aspect_ratio):
-            writer.notes.append(
-                f"{options.encoder.codec} in {path.suffix} does not hold: {', '.join(lost)}; libx265 in .mp4 does"
-            )
-        if options.slowmo and info.audio_codecs:
-            writer.notes.append("audio is left out: --slowmo changes how long the pictures take")
-        yield writer
-
-
-def _output_colour(info: VideoInfo, pix_fmt: PixelFormat, *, is_source: bool) -> Colour:
-    colour = info.colour.stored_as(info.pix_fmt, pix_fmt, info.width, info.height)
-    return colour if is_source else colour.as_sdr(pix_fmt)  # what a network makes is SDR
+def run_domains(model: Model, source: str, options: UpsampleOptions) -> list[Domain]:
+    """The source domain and the target domain."""
+    return [domain_named(model.net.domains, name) for name in (source, options.to)]
 
 
 def composers_of(
-    model: Model, engine: Engine, info: VideoInfo, pix_fmt: PixelFormat, options: UpsampleOptions
+    model: Model, engine: Engine, info: VideoInfo, plans: Sequence[OutputPlan], options: UpsampleOptions
 ) -> list[Composer]:
+    """One for each domain of the engine, as the plans of their outputs say."""
     return [
         Composer(
-            domain_named(model.net.domains, name),
+            plan.domain,
             scores=model.net.has_scores(name),
             size=(info.width, info.height),
-            pix_fmt=pix_fmt,
-            colour=_output_colour(info, pix_fmt, is_source=name == engine.domains[0]),
+            pix_fmt=plan.pix_fmt,
+            colour=plan.colour,
             is_source=name == engine.domains[0],
             carry_detail=options.detail == "keyframes",
+            index=plan.index,
         )
-        for name in engine.domains
+        for name, plan in zip(engine.domains, plans, strict=True)
     ]
 
 
-def _announcements(model: Model, reader: VideoReader, engine: Engine, outputs: Sequence[Output]) -> list[str]:
+def stopping(outputs: Sequence[Output]) -> Callable[..., None]:
+    """What a failing run does first: it frees the outputs that wait for a reader, since their threads are joined."""
+
+    def stop(kind: type[BaseException] | None, *_: object) -> None:
+        for output in outputs if kind is not None else ():
+            if isinstance(output, Cancellable):
+                output.cancel()
+
+    return stop
+
+
+def _announcements(model: Model, reader: FrameSource, engine: Engine, outputs: Sequence[Output]) -> list[str]:
     lines = [*engine.notes, *reader.notes, *(note for writer in outputs for note in writer.notes)]
     if model.bundled:
         lines.insert(0, f"model trained on {model.bundled}; other footage needs vidtrans train")

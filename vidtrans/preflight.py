@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import shutil
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,15 +14,14 @@ import av
 
 from vidtrans.errors import OutputError
 from vidtrans.options import UpsampleOptions
-from vidtrans.video.carriage import Carriage, plan_carriage
-from vidtrans.video.clock import exact_time_base
-from vidtrans.video.encoder import EncoderOptions, choose_pix_fmt, encoder_settings, find_encoder, stored_pix_fmt
-from vidtrans.video.frame import PixelFormat
+from vidtrans.video.carriage import Carriage, CarriagePlan, plan_carriage
+from vidtrans.video.encoder import DEFAULT_CODEC, EncoderOptions, encoder_settings, find_encoder
 from vidtrans.video.local_file import Source
+from vidtrans.video.names import is_pipe
+from vidtrans.video.output import OutputPlan, check_output, stream_shape
 from vidtrans.video.reader import VideoInfo
-from vidtrans.video.shape import coded_size
 from vidtrans.video.size import SizeEstimate, estimate_size
-from vidtrans.video.writer import check_output_path
+from vidtrans.video.video_stream import add_video_stream
 
 _CLOCK_OPTIONS = ("mp4", "mov", "ipod")
 _USUAL_AUDIO_BITS_PER_SECOND = 192_000
@@ -41,6 +40,8 @@ class PlannedOutput:
         streams: what becomes of everything beside the pictures.
         pictures: bytes of its pictures, 0 where their number is not known.
         carried_bytes: of everything else.
+        in_segments: whether its pictures are kept in segments until it is complete.
+        on_disk: whether it is no pipe.
         notes: what is not carried unchanged, and what the encoder does not know; a line each.
     """
 
@@ -54,7 +55,24 @@ class PlannedOutput:
     streams: tuple[Carriage, ...]
     pictures: SizeEstimate
     carried_bytes: int
+    in_segments: bool
+    on_disk: bool
     notes: tuple[str, ...]
+
+    @property
+    def likely_bytes(self) -> int:
+        """On the disk, when it is finished."""
+        return self.pictures.likely + self.carried_bytes if self.on_disk else 0
+
+    @property
+    def least_bytes(self) -> int:
+        """The same of the calmest footage."""
+        return self.pictures.least + self.carried_bytes if self.on_disk else 0
+
+    @property
+    def temporary_bytes(self) -> int:
+        """Likely: the pictures are kept in segments until they are joined, so they are there twice at the end."""
+        return self.pictures.likely if self.in_segments else 0
 
 
 @dataclass(frozen=True)
@@ -121,12 +139,12 @@ class Plan:
     @property
     def output_bytes(self) -> int:
         """Of all finished files, likely."""
-        return sum(output.pictures.likely + output.carried_bytes for output in self.outputs)
+        return sum(output.likely_bytes for output in self.outputs)
 
     @property
     def temporary_bytes(self) -> int:
-        """Likely: the pictures are kept in segments until they are joined, so they are there twice at the end."""
-        return sum(output.pictures.likely for output in self.outputs)
+        """Likely, of all outputs."""
+        return sum(output.temporary_bytes for output in self.outputs)
 
     def lines(self) -> list[str]:
         """The plan for a person to read."""
@@ -155,8 +173,8 @@ class Plan:
                 f"at most {work.decodings} decodings of {work.size[0]}x{work.size[1]} "
                 f"({work.megapixels:.4g} megapixels)"
             )
-        if self.frames is not None:
-            free = min(_free_bytes(output.path) for output in self.outputs)
+        if self.frames is not None and self.output_bytes:
+            free = min(_free_bytes(output.path) for output in self.outputs if output.on_disk)
             lines.append(
                 f"disk: about {byte_words(self.output_bytes)}, and until it is finished about "
                 f"{byte_words(self.temporary_bytes)} of temporary space; {byte_words(free)} are free"
@@ -169,10 +187,10 @@ class Plan:
         return lines
 
 
-def prepare(info: VideoInfo, options: UpsampleOptions, frames: int | None = None) -> Plan:
+def prepare(info: VideoInfo, plans: Sequence[OutputPlan], options: UpsampleOptions, frames: int | None = None) -> Plan:
     """The plan of a run whose input is open; refuses what cannot work. Nothing is written.
 
-    frames: expected of each output, if known better than by what the container says.
+    plans: of its outputs. frames: expected of each output, if known better than by what the container says.
 
     Raises:
         OutputError: a file, folder, codec, pixel format or container that cannot be, or a disk that is clearly too
@@ -182,45 +200,32 @@ def prepare(info: VideoInfo, options: UpsampleOptions, frames: int | None = None
     sampling = options.sampling
     if frames is None and info.frame_count is not None:
         frames = sampling.count(info.frame_count, info.duration or info.frame_count / info.average_rate)
-    outputs = tuple(_planned(path, info, options, frames) for path in options.output_paths)
-    plan = Plan(options.input, info, outputs, frames)
-    return Plan(options.input, info, outputs, frames, tuple(_check_space(plan)))
+    for plan in plans:
+        check_output(plan, info, options)
+    outputs = tuple(_planned(plan, info, options, frames) for plan in plans)
+    whole = Plan(options.input, info, outputs, frames)
+    return replace(whole, notes=tuple(_check_space(whole)))
 
 
 def trial_stream(
-    path: Path, info: VideoInfo, pix_fmt: PixelFormat, options: UpsampleOptions
+    plan: OutputPlan, info: VideoInfo, options: UpsampleOptions
 ) -> tuple[av.container.OutputContainer, av.VideoStream]:
-    """The output's container and its open encoder, in memory.
+    """The container of an encoded output and its open encoder, in memory.
 
     Raises:
         OutputError: there is none.
     """
-    encoder: EncoderOptions = options.encoder
-    codec = find_encoder(encoder.codec)
-    settings, _ = encoder_settings(encoder, codec)
-    width, height = coded_size(codec, pix_fmt, info.width, info.height)
-    sampling = options.sampling
-    time_base = exact_time_base(*sampling.steps(info.time_base))
-    rate = sampling.output_rate(info.average_rate)
-    name = _format_name(path)
-    clock = {"video_track_timescale": str(time_base.denominator)} if name in _CLOCK_OPTIONS else {}
+    shape = stream_shape(plan, info, options)
+    name = plan.format or _format_name(plan.path)
+    clock = {"video_track_timescale": str(shape.time_base.denominator)} if name in _CLOCK_OPTIONS else {}
     try:
         container = av.open(io.BytesIO(), "w", format=name, container_options=clock)
-        stream = container.add_stream(
-            encoder.codec,
-            rate=rate.limit_denominator(1_000_000),
-            options=settings,
-            width=width,
-            height=height,
-        )
-        assert isinstance(stream, av.VideoStream)
-        stream.codec_context.pix_fmt = stored_pix_fmt(codec, pix_fmt)
-        stream.codec_context.time_base = time_base
-        stream.codec_context.thread_count = encoder.threads
+        stream, _ = add_video_stream(container, shape, plan.encoder)
         container.start_encoding()
     except (av.FFmpegError, ValueError, OSError) as error:
         raise OutputError(
-            f"{path}: {codec.name} {info.width}x{info.height} {pix_fmt.name} cannot be written ({error})"
+            f"{plan.path}: {plan.encoder.codec} {info.width}x{info.height} {plan.pix_fmt.name} cannot be written "
+            f"({error})"
         ) from error
     return container, stream
 
@@ -241,40 +246,50 @@ def byte_words(count: int) -> str:
     return f"{count} bytes" if unit == "bytes" else f"{size:.1f} {unit}"
 
 
-def _planned(path: Path, info: VideoInfo, options: UpsampleOptions, frames: int | None) -> PlannedOutput:
-    check_output_path(path, overwrite=options.overwrite)
-    if path.exists() and isinstance(options.input, Path) and path.samefile(options.input):
-        raise OutputError(f"{path}: is the input itself; choose another name")
-    encoder, sampling = options.encoder, options.sampling
-    pix_fmt = choose_pix_fmt(encoder, info.pix_fmt)
-    container, stream = trial_stream(path, info, pix_fmt, options)
-    tick, stored = Fraction(stream.time_base or 1), stream.codec_context.pix_fmt
-    format_name = container.format.name
-    close_trial(container)
+def _planned(plan: OutputPlan, info: VideoInfo, options: UpsampleOptions, frames: int | None) -> PlannedOutput:
+    encoder, sampling = plan.encoder, options.sampling
     rate = sampling.output_rate(info.average_rate)
-    if rate * tick > 1:
-        raise OutputError(
-            f"{path}: {float(rate):g} frames per second would share time stamps, of which {path.suffix} has "
-            f"{1 / tick} per second; use .mp4"
-        )
-    carriage = plan_carriage(options.input, format_name, audio=not options.slowmo)
-    _, notes = encoder_settings(encoder, find_encoder(encoder.codec))
+    carriage = CarriagePlan((), ())
+    notes: list[str] = []
+    if is_encoded(plan):
+        container, stream = trial_stream(plan, info, options)
+        tick, stored = Fraction(stream.time_base or 1), stream.codec_context.pix_fmt or plan.stored
+        format_name = container.format.name
+        close_trial(container)
+        if rate * tick > 1:
+            raise OutputError(
+                f"{plan.path}: {float(rate):g} frames per second would share time stamps, of which "
+                f"{plan.path.suffix or format_name} has {1 / tick} per second; use .mp4, or --out-format nut"
+            )
+        if info.carry_from is not None:
+            carriage = plan_carriage(info.carry_from, format_name, audio=not options.slowmo)
+        _, notes = encoder_settings(encoder, find_encoder(encoder.codec))
+    else:
+        tick, stored, format_name = 1 / rate, plan.stored, plan.format
+        encoder = EncoderOptions("rawvideo") if plan.kind == "planes" else encoder
     size = (info.width, info.height)
     seconds = info.duration if info.duration is not None else (frames or 0) / rate
     carried = sum(s.bits_per_second or _USUAL_AUDIO_BITS_PER_SECOND for s in carriage.streams if s.sounds) / 8
     return PlannedOutput(
-        path=path,
+        path=plan.path,
         container=format_name,
-        codec=encoder.codec,
-        pix_fmt=stored or pix_fmt.name,
+        codec=encoder.codec or DEFAULT_CODEC,
+        pix_fmt=stored,
         rate=rate,
         tick=tick,
-        exact=all((step / tick).denominator == 1 for step in sampling.steps(info.time_base)),
+        exact=not is_encoded(plan) or all((step / tick).denominator == 1 for step in sampling.steps(info.time_base)),
         streams=carriage.streams,
-        pictures=estimate_size(encoder, pix_fmt, size, frames or 0),
+        pictures=estimate_size(encoder, plan.pix_fmt, size, frames or 0),
         carried_bytes=int(carried * float(seconds)),
+        in_segments=plan.kind == "file",
+        on_disk=not is_pipe(plan.path),
         notes=(*notes, *carriage.notes),
     )
+
+
+def is_encoded(plan: OutputPlan) -> bool:
+    """Whether it is an encoded video in a container."""
+    return plan.kind in ("file", "container")
 
 
 def _format_name(path: Path) -> str:
@@ -291,12 +306,13 @@ def _check_space(plan: Plan) -> list[str]:
     lines = []
     disks: dict[int, list[PlannedOutput]] = {}
     for output in plan.outputs:
-        disks.setdefault(os.stat(output.path.absolute().parent).st_dev, []).append(output)
+        if output.on_disk:
+            disks.setdefault(_folder(output.path).stat().st_dev, []).append(output)
     for outputs in disks.values():
-        folder = outputs[0].path.absolute().parent
+        folder = _folder(outputs[0].path)
         free = _free_bytes(outputs[0].path)
-        least = sum(output.pictures.least + output.carried_bytes for output in outputs)
-        likely = sum(2 * output.pictures.likely + output.carried_bytes for output in outputs)
+        least = sum(output.least_bytes for output in outputs)
+        likely = sum(output.likely_bytes + output.temporary_bytes for output in outputs)
         if least > free:
             raise OutputError(
                 f"{folder}: has {byte_words(free)} free, and the outputs take {byte_words(least)} at the very least; "
@@ -310,7 +326,13 @@ def _check_space(plan: Plan) -> list[str]:
 
 
 def _free_bytes(path: Path) -> int:
-    return shutil.disk_usage(path.absolute().parent).free
+    return shutil.disk_usage(_folder(path)).free
+
+
+def _folder(path: Path) -> Path:
+    """Where an output goes; that of images may not be there yet."""
+    folder = path.absolute().parent
+    return folder if folder.is_dir() else folder.parent
 
 
 def _time_words(seconds: float) -> str:

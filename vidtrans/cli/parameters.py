@@ -89,8 +89,24 @@ class ProtocolsType(click.ParamType):  # type: ignore[type-arg]
         return tuple(name.strip() for name in str(value).split(","))
 
 
+class PairType(click.ParamType):  # type: ignore[type-arg]
+    """ "KEY=VALUE" to (key, value); the value may be empty and hold further equals signs."""
+
+    name = "pair"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        return "KEY=VALUE"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        key, equals, rest = str(value).partition("=")
+        if not key or not equals:
+            self.fail(f"{value!r} is not KEY=VALUE; give one such as tune=film.", param, ctx)
+        return key, rest
+
+
 SIZE = SizeType()
 FRACTION = FractionType()
 TIME = TimeType()
 SOURCE = SourceType()
 PROTOCOLS = ProtocolsType()
+PAIR = PairType()

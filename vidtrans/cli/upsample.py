@@ -4,17 +4,29 @@ from __future__ import annotations
 
 from dataclasses import fields
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import click
 
-from vidtrans.cli.parameters import FRACTION, PROTOCOLS, SIZE, SOURCE, TIME
-from vidtrans.options import DEFAULT_FACTOR, DEINTERLACE, DETAILS, MOTIONS, PRECISIONS, TAILS, UpsampleOptions
+from vidtrans.cli.parameters import FRACTION, PAIR, PROTOCOLS, SIZE, SOURCE, TIME
+from vidtrans.options import (
+    DEFAULT_FACTOR,
+    DEINTERLACE,
+    DETAILS,
+    LABELS,
+    MOTIONS,
+    MUXES,
+    PRECISIONS,
+    TAILS,
+    UpsampleOptions,
+)
 from vidtrans.text import plain
-from vidtrans.video.encoder import EncoderOptions
+from vidtrans.video.encoder import DEFAULT_CODEC, EncoderOptions
+from vidtrans.video.input_form import IN_FORMATS
+from vidtrans.video.names import OUT_FORMATS, is_pipe
 
 DEFAULTS = {f.name: f.default for f in (*fields(UpsampleOptions), *fields(EncoderOptions))}
+ENCODER = ("codec", "crf", "preset", "pix_fmt", "encode")
 
 
 @click.command("upsample")
@@ -40,6 +52,24 @@ DEFAULTS = {f.name: f.default for f in (*fields(UpsampleOptions), *fields(Encode
 )
 @click.option("--end", type=TIME, help="Leave out what begins then or later, counted as --start is.")
 @click.option(
+    "--in-format",
+    type=click.Choice(IN_FORMATS),
+    help="Format of INPUT, where it cannot be told from its first bytes: rawvideo.  [default: what it begins as]",
+)
+@click.option("--size-in", type=SIZE, help="Size of rawvideo.")
+@click.option("--pix-fmt-in", metavar="NAME", help="Pixel format of rawvideo, FFmpeg's name.")
+@click.option(
+    "--rate-in",
+    type=FRACTION,
+    help="Frames per second of rawvideo and images, such as 30000/1001.  [default: 25 for images]",
+)
+@click.option(
+    "--expect-frames",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Fail where the input has another number of frames: a pipe that ends early looks like one that is done.",
+)
+@click.option(
     "--tail",
     type=click.Choice(TAILS),
     default=DEFAULTS["tail"],
@@ -49,14 +79,35 @@ DEFAULTS = {f.name: f.default for f in (*fields(UpsampleOptions), *fields(Encode
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
-    help="The up-converted input.  [default: INPUT.xFACTOR.EXT or INPUT.RATEfps.EXT beside it]",
+    type=click.Path(),
+    help="The up-converted input: a file, - for standard output, a FIFO or /dev/fd/N, images as frames/%06d.png or "
+    "frames/.  [default: INPUT.xFACTOR.EXT or INPUT.RATEfps.EXT beside it]",
 )
 @click.option(
     "--out-to",
     "output_to",
-    type=click.Path(path_type=Path),
+    type=click.Path(),
     help="The translation.  [default: the same with .DOMAIN before .EXT]",
+)
+@click.option(
+    "--out-format",
+    metavar="NAME",
+    help=f"What goes into a pipe: {', '.join(OUT_FORMATS)}.  [default: what its name ends in, else y4m]",
+)
+@click.option("--out-format-to", metavar="NAME", help="The same of the translation's pipe.")
+@click.option(
+    "--mux",
+    type=click.Choice(MUXES),
+    default=DEFAULTS["mux"],
+    show_default=True,
+    help="Two outputs, or both videos as two tracks of one .mkv or .nut file or stream, --output.",
+)
+@click.option(
+    "--labels",
+    type=click.Choice(LABELS),
+    default=DEFAULTS["labels"],
+    show_default=True,
+    help="Label domains in their palette's colours, or each pixel's class number as lossless grey (.mkv or images).",
 )
 @click.option("-y", "overwrite", is_flag=True, help="Replace outputs that exist.")
 @click.option(
@@ -82,14 +133,20 @@ DEFAULTS = {f.name: f.default for f in (*fields(UpsampleOptions), *fields(Encode
     help="Move the keyframes to each in-between, or blend them in place.",
 )
 @click.option("--paper", is_flag=True, help="The papers' own in-betweens: --motion none --detail none.")
-@click.option(
-    "-c", "--codec", default=DEFAULTS["codec"], show_default=True, help="Video encoder of both outputs, FFmpeg's name."
-)
+@click.option("-c", "--codec", help=f"Video encoder of both outputs, FFmpeg's name.  [default: {DEFAULT_CODEC}]")
 @click.option("--crf", type=click.IntRange(min=0), help="Constant quality of the encoder; 0 is lossless with libx264.")
 @click.option("--preset", help="Preset of the encoder.")
 @click.option(
-    "--pix-fmt", help="Pixel format of both outputs, FFmpeg's name.  [default: the input's, where the encoder takes it]"
+    "--pix-fmt",
+    help="Pixel format of both outputs, FFmpeg's name.  [default: 4:2:0 that plays everywhere; with -c or --crf 0 the "
+    "input's, where the encoder takes it]",
 )
+@click.option("-e", "--encode", type=PAIR, multiple=True, help="An option of the encoder, as tune=film; repeatable.")
+@click.option("--codec-to", help="Encoder of the translation.  [default: as --codec, and so on]")
+@click.option("--crf-to", type=click.IntRange(min=0), help="Quality of the translation.")
+@click.option("--preset-to", help="Preset of the translation's encoder.")
+@click.option("--pix-fmt-to", help="Pixel format of the translation.")
+@click.option("--encode-to", type=PAIR, multiple=True, help="An option of the translation's encoder; repeatable.")
 @click.option("--color-matrix", help="The input's matrix, FFmpeg's name such as bt709.  [default: its tag]")
 @click.option("--color-range", help="The input's range, tv (limited) or pc (full).  [default: its tag]")
 @click.option("--color-primaries", help="The input's primaries, FFmpeg's name such as bt2020.  [default: its tag]")
@@ -126,19 +183,14 @@ DEFAULTS = {f.name: f.default for f in (*fields(UpsampleOptions), *fields(Encode
     help="Refuse an INPUT with larger frames, before they take any memory.",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be done and how long it would take; write nothing.")
-def command(
-    codec: str,
-    crf: int | None,
-    preset: str | None,
-    pix_fmt: str | None,
-    paper: bool,
-    dry_run: bool,
-    **options: Any,
-) -> None:
+def command(paper: bool, dry_run: bool, **options: Any) -> None:
     """Raise a video's frame rate and translate it, in one pass.
 
     Writes two videos in step beside INPUT: the input at FACTOR times its frame rate (or at --fps), and its translation
     into DOMAIN. Both have the same number of frames, the same time stamps and the input's sound.
+
+    INPUT is a video file, - for standard input, a folder of images, a quoted glob, or a pattern such as
+    frames/%06d.png.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -146,10 +198,11 @@ def command(
 
     from vidtrans.pipeline import run
 
-    encoder = EncoderOptions(codec=codec, crf=crf, preset=preset, pix_fmt=pix_fmt)
+    encoder = EncoderOptions(**{name: options.pop(name) for name in ENCODER})
+    encoder_to = encoder.changed(**{name: options.pop(f"{name}_to") for name in ENCODER})
     if paper:
         options.update(motion="none", detail="none")
-    parsed = UpsampleOptions(encoder=encoder, **options)
+    parsed = UpsampleOptions(encoder=encoder, encoder_to=encoder_to, **options)
     if dry_run:
         from vidtrans.dry_run import plan_run
 
@@ -185,7 +238,7 @@ def command(
     for note in summary.notes:
         if note not in said:  # some are known only once all frames have been read
             say(note)
-    for path in summary.outputs:
+    for path in dict.fromkeys(path for path in summary.outputs if not is_pipe(path)):
         say(f"wrote {path}")
     held = [
         (summary.cuts, "cuts held"),

@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import av
 
 from vidtrans.errors import InputError, UsageError
+from vidtrans.video.byte_stream import ByteStream
 from vidtrans.video.container_size import declared_size
 
 _BLOCKS, _BLOCK_BYTES = 64, 64 * 1024
+_NO_TIMESTAMPS = 0x80  # FFmpeg's AVFMT_NOTIMESTAMPS
 WHOLE_PART = "copy or download it again, or use only its whole part, re-encoded with: ffmpeg -i INPUT REPAIRED.mp4"
 # 16K, 15360x8640: a frame of it takes 200 MB in 8 bits 4:2:0.
 DEFAULT_MAX_PIXELS = 1 << 27
@@ -129,6 +132,49 @@ def check_whole(path: Path) -> bool:
     return declared is not None
 
 
+def open_piped_container(
+    stream: ByteStream, rate: Fraction | None = None, max_pixels: int | None = None
+) -> av.container.InputContainer:
+    """The container that comes through a pipe, opened by FFmpeg, which may open nothing else from there.
+
+    rate: of pictures one after the other, which have no times; of anything else it must be None.
+    max_pixels: of a frame, at most.
+
+    Raises:
+        InputError: FFmpeg finds no media in it that can be read without going back, or its frames are too large.
+        UsageError: a rate for what has times of its own.
+    """
+    options = {"protocol_whitelist": "none", "format_whitelist": ",".join(CONTAINERS)}
+    options |= {} if rate is None else {"framerate": str(rate)}
+    options |= {} if max_pixels is None else {"max_pixels": str(max_pixels)}
+    try:
+        container = av.open(stream, "r", options=options, metadata_errors="replace")
+    except av.FFmpegError as error:
+        raise InputError(
+            f"{stream.name}: is not a video that can be read from a pipe ({error.strerror}); with ffmpeg write it as "
+            "-f nut or -f yuv4mpegpipe, or say --in-format rawvideo, or name a file"
+        ) from error
+    try:
+        if rate is not None and not is_untimed(container):
+            raise times_of_its_own(stream.name)
+        if max_pixels is not None:
+            check_pixels(stream.name, container, max_pixels)
+    except (InputError, UsageError):
+        container.close()
+        raise
+    return container
+
+
+def is_untimed(container: av.container.InputContainer) -> bool:
+    """Whether it is nothing but pictures, as ffmpeg's -f image2pipe and -f h264 write them."""
+    return bool(container.format.flags & _NO_TIMESTAMPS) or container.format.name.endswith("_pipe")
+
+
+def times_of_its_own(name: str) -> UsageError:
+    """The error for a rate told of what needs none."""
+    return UsageError(f"{name}: has times of its own, --rate-in is for images, rawvideo and y4m; leave it out")
+
+
 def open_container(source: Source, max_pixels: int | None = None) -> av.container.InputContainer:
     """The source opened by FFmpeg, which may open nothing else from there, whatever the file says.
 
@@ -153,7 +199,7 @@ def open_container(source: Source, max_pixels: int | None = None) -> av.containe
     return container
 
 
-def check_pixels(source: Source, container: av.container.InputContainer, max_pixels: int) -> None:
+def check_pixels(source: Source | str, container: av.container.InputContainer, max_pixels: int) -> None:
     """Refuses pictures that are too large by the container's word; decoders get the limit, too.
 
     Raises:
@@ -164,11 +210,20 @@ def check_pixels(source: Source, container: av.container.InputContainer, max_pix
         if context is None:
             continue
         context.options = {**context.options, "max_pixels": str(max_pixels)}
-        if context.width * context.height > max_pixels:
-            raise InputError(
-                f"{source}: its frames of {context.width}x{context.height} are beyond the limit of {max_pixels} "
-                "pixels; raise it with --max-pixels if there is memory for them"
-            )
+        check_frame_size(source, context.width, context.height, max_pixels)
+
+
+def check_frame_size(source: Source | str, width: int, height: int, max_pixels: int) -> None:
+    """Refuses frames that are too large.
+
+    Raises:
+        InputError: they have more than max_pixels.
+    """
+    if width * height > max_pixels:
+        raise InputError(
+            f"{source}: its frames of {width}x{height} are beyond the limit of {max_pixels} pixels; raise it with "
+            "--max-pixels if there is memory for them"
+        )
 
 
 def _opened(source: Source, options: dict[str, str]) -> av.container.InputContainer:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import chain
 from math import ceil, floor
+from pathlib import Path
 from types import TracebackType
 
 import av
@@ -15,6 +16,7 @@ import numpy as np
 from av.sidedata.sidedata import SideData
 
 from vidtrans.errors import InputError, UsageError
+from vidtrans.video.byte_stream import ByteStream
 from vidtrans.video.colour_names import NOTHING_TOLD, Told
 from vidtrans.video.damage import Lost, Promises, Slots, demuxed
 from vidtrans.video.deinterlace import Deinterlacer
@@ -36,13 +38,18 @@ from vidtrans.video.local_file import (
     WHOLE_PART,
     Source,
     check_source,
+    is_untimed,
     open_container,
+    open_piped_container,
     source_named,
+    times_of_its_own,
 )
 from vidtrans.video.matroska import chroma_location
 from vidtrans.video.shape import Turn
 
 _MICROSECONDS = 1_000_000
+# Codecs of images, of which each stands for itself and can be checked.
+_STILLS = {"png", "mjpeg", "bmp", "webp"}
 # A time stamp that steps back further than this starts a new clock (files glued together); less is a stray or doubled
 # frame.
 _LARGEST_STRAY_SECONDS = 1
@@ -74,6 +81,7 @@ class VideoInfo:
         audio_codecs: one name for every audio stream.
         sample_aspect_ratio: width over height of a pixel; None where it is not declared.
         display_matrix: nine fixed-point numbers that turn the picture by what is no quarter turn; None: upright.
+        carry_from: what sound and all else that is no picture can be read from a second time; None: nothing.
     """
 
     width: int
@@ -93,6 +101,7 @@ class VideoInfo:
     audio_codecs: tuple[str, ...]
     sample_aspect_ratio: Fraction | None
     display_matrix: tuple[int, ...] | None
+    carry_from: Source | None = None
 
 
 @dataclass(frozen=True)
@@ -110,7 +119,7 @@ class _Timed:
 
 
 class VideoReader:
-    """A video, read once from front to back: `for frame in reader`.
+    """A video file or a pipe, read once from front to back: `for frame in reader`.
 
     Opening decodes the first frame, so that every error that can be known early comes early. Memory does not grow with
     the length. Frames follow each other without gaps or overlaps: each lasts until the next one's time, the last as
@@ -134,6 +143,8 @@ class VideoReader:
         told: what the user says of the colours, over what the tags say.
         deinterlace: False leaves interlaced pictures as they are.
         max_pixels: larger frames are refused before they are allocated.
+        stream: what the file is read from where that can be done only once; closed with the reader.
+        rate: frames per second of a stream of pictures without times; None: 25, and said so.
 
     Attributes:
         path: the file.
@@ -145,7 +156,7 @@ class VideoReader:
     Raises:
         InputError: on opening or at the frame where the file turns out to be cut off; at the end, where no frame of it
             was whole.
-        UsageError: no frame begins in [start, end).
+        UsageError: no frame begins in [start, end), or a rate for what has times of its own.
     """
 
     def __init__(
@@ -157,8 +168,10 @@ class VideoReader:
         told: Told = NOTHING_TOLD,
         deinterlace: bool = True,
         max_pixels: int = DEFAULT_MAX_PIXELS,
+        stream: ByteStream | None = None,
+        rate: Fraction | None = None,
     ) -> None:
-        self.path = source_named(path)
+        self.path = source_named(path) if stream is None else Path(stream.name)
         self._max_pixels = max_pixels
         self.notes: list[str] = []
         self.frames_read = 0
@@ -170,8 +183,13 @@ class VideoReader:
         self._turn = Turn(False, False, False)
         self._before: av.VideoFrame | None = None
         self._unreadable: list[str] = []
-        self._declares_size = check_source(self.path)
-        self._container = open_container(self.path, max_pixels)
+        self._bytes = stream
+        if stream is None and rate is not None:
+            raise times_of_its_own(str(path))
+        self._declares_size = stream is None and check_source(self.path)
+        self._container = (
+            open_container(self.path, max_pixels) if stream is None else open_piped_container(stream, rate, max_pixels)
+        )
         try:
             self._stream = self._choose_stream()
             self._pictures = self._timed(self._decode(self._packets()))
@@ -182,6 +200,8 @@ class VideoReader:
                     "(--max-pixels); check that it plays elsewhere"
                 )
             whole = self._read_info(first.picture)
+            if stream is not None:
+                whole = self._read_info_of_pipe(whole, rate)
             self._pictures = chain((first,), self._pictures)
             self.info = self._excerpt(whole, first, start, end)
             if deinterlace:
@@ -201,6 +221,13 @@ class VideoReader:
     def close(self) -> None:
         """Lets the file go; may be called twice."""
         self._container.close()
+        if self._bytes is not None:
+            self._bytes.close()
+
+    def cancel(self) -> None:
+        """From another thread: ends a wait for whoever writes a pipe, as if its end had come."""
+        if self._bytes is not None:
+            self._bytes.cancel()
 
     def __iter__(self) -> Iterator[Frame]:
         """The frames, one ahead of which is decoded: a frame's end is known only when its successor's time is."""
@@ -264,7 +291,8 @@ class VideoReader:
         # Without time stamps only counting from the front tells where a picture lies.
         # An interlaced picture leans on the one before it.
         context = 1 / self._average_rate() if first.picture.interlaced_frame else Fraction(0)
-        counted = first.picture.pts is None or self._lacks_order
+        # A pipe cannot be sought.
+        counted = first.picture.pts is None or self._lacks_order or self._bytes is not None
         pictures = self._pictures if counted else self._sought(since - context, first.time)
         last = first
         for picture in pictures:
@@ -328,6 +356,11 @@ class VideoReader:
                 f"{self.path}: its video codec is unknown here; convert it to a common one such as H.264 first"
             )
         stream.thread_type = "AUTO"
+        self._are_stills = is_untimed(self._container) and stream.codec_context.name in _STILLS
+        if self._are_stills:
+            # Else an image that lacks its end is filled up in silence, or left out, if it is the last of many threads.
+            stream.codec_context.options = {**stream.codec_context.options, "err_detect": "crccheck+explode"}
+            stream.thread_type = "SLICE"
         return stream
 
     def _packets(self) -> Iterator[av.Packet[av.stream.Stream]]:
@@ -463,7 +496,9 @@ class VideoReader:
             return [Lost(packet.pts)]
         try:
             return self._stream.decode(packet)
-        except av.FFmpegError:
+        except av.FFmpegError as error:
+            if self._are_stills and self._bytes is not None:  # what a program writes into a pipe is whole
+                raise self._damaged(f"is cut off or damaged ({error.strerror})") from error
             return [Lost(packet.pts)]
 
     def _check_end(self, end: Fraction) -> None:
@@ -478,7 +513,7 @@ class VideoReader:
                     "is damaged or missing"
                 )
             return
-        declared = self._container.duration
+        declared = self._container.duration if self._states_length else None
         if declared is None:
             return
         expected = Fraction((self._container.start_time or 0) + declared, _MICROSECONDS)
@@ -486,7 +521,8 @@ class VideoReader:
             raise self._damaged(f"is cut off: it ends at {float(end):.2f} s of {float(expected):.2f} s")
 
     def _damaged(self, what: str) -> InputError:
-        return InputError(f"{self.path}: {what}, after {self.frames_read} frames; {WHOLE_PART}")
+        hint = WHOLE_PART if self._bytes is None else "look for an error of the program that wrote it"
+        return InputError(f"{self.path}: {what}, after {self.frames_read} frames; {hint}")
 
     def _leave_out(self, time: Fraction, previous: Fraction) -> None:
         if previous - time > _LARGEST_STRAY_SECONDS:
@@ -571,6 +607,7 @@ class VideoReader:
             ),
             sample_aspect_ratio=ratio,
             display_matrix=matrix,
+            carry_from=self.path,
         )
 
     def _colour(self, first: av.VideoFrame, pix_fmt: PixelFormat) -> Colour:
@@ -578,7 +615,10 @@ class VideoReader:
         name = self.path.name
         tagged = Colour.read(first, first.format.name, first.width, first.height)
         self._tags = _tags(first)
-        mastering, light, left_out = read_hdr(first.side_data)
+        try:
+            mastering, light, left_out = read_hdr(first.side_data)
+        except ValueError:  # as in _display_matrix
+            mastering, light, left_out = None, None, []
         if left_out:
             self.notes.append(f"{name}: {' and '.join(left_out)} cannot be carried, left out")
         location = chroma_location(self._stream) if pix_fmt.chroma_shift_x else TAG_LOCATION_UNSPECIFIED
@@ -587,6 +627,25 @@ class VideoReader:
         colour = replace(tagged, chroma_location=location, mastering=mastering, light=light).told(self._told, pix_fmt)
         colour.check(str(self.path), pix_fmt)
         return colour
+
+    def _read_info_of_pipe(self, info: VideoInfo, rate: Fraction | None) -> VideoInfo:
+        """The facts that differ where the file is read from a pipe, and what a user should know of that."""
+        left_out = sorted({stream.type for stream in self._container.streams if stream.type in ("audio", "subtitle")})
+        if left_out:
+            self.notes.append(
+                f"{self.path}: {' and '.join(left_out)} left out, a pipe cannot be read a second time for them; name "
+                "the file instead, or add them to the outputs afterwards"
+            )
+        if is_untimed(self._container) and rate is None:
+            self.notes.append(f"{self.path}: pictures at {info.average_rate} per second; --rate-in tells another rate")
+        if not self._states_length:
+            info = replace(info, frame_count=None, duration=None)
+        return replace(info, carry_from=None)
+
+    @property
+    def _states_length(self) -> bool:
+        """Whether a length in the header is one: into a pipe AVI is written before its length is known."""
+        return self._bytes is None or self._container.format.name != "avi"
 
     def _frame(self, timed: _Timed, duration: Fraction) -> Frame:
         info, picture, time = self.info, timed.picture, timed.time - self.info.excerpt.shift
@@ -605,16 +664,20 @@ class VideoReader:
                 "those of the first are used throughout"
             )
         self._handed_out += 1
-        unturned = self._unturned
-        if FULL_RANGE_NAMES.get(picture.format.name, picture.format.name) != unturned.name:
-            # Repacking only: the range is named on both sides so that the scaler leaves the code values alone.
-            span = TAG_RANGE_FULL if info.colour.full_range else TAG_RANGE_LIMITED
-            picture = picture.reformat(format=unturned.name, src_color_range=span, dst_color_range=span)
-        shapes = unturned.plane_shapes(*stored)
-        planes = tuple(_plane(plane, shape, unturned) for plane, shape in zip(picture.planes, shapes, strict=True))
+        planes = planes_of(picture, self._unturned, full_range=info.colour.full_range)
         if self._turn:
-            planes = self._turn.apply(planes, unturned, info.colour)
+            planes = self._turn.apply(planes, self._unturned, info.colour)
         return Frame(planes, time, duration, info.pix_fmt, info.colour)
+
+
+def planes_of(picture: av.VideoFrame, pix_fmt: PixelFormat, *, full_range: bool) -> tuple[np.ndarray, ...]:
+    """The code values of a picture, in shapes as `pix_fmt.plane_shapes`; repacked where it has another format."""
+    if FULL_RANGE_NAMES.get(picture.format.name, picture.format.name) != pix_fmt.name:
+        # Repacking only: the range is named on both sides so that the scaler leaves the code values alone.
+        span = TAG_RANGE_FULL if full_range else TAG_RANGE_LIMITED
+        picture = picture.reformat(format=pix_fmt.name, src_color_range=span, dst_color_range=span)
+    shapes = pix_fmt.plane_shapes(picture.width, picture.height)
+    return tuple(_plane(plane, shape, pix_fmt) for plane, shape in zip(picture.planes, shapes, strict=True))
 
 
 def _with_pictures(made: Iterable[tuple[av.VideoFrame, _Timed | None]]) -> Iterator[_Timed]:
@@ -635,7 +698,10 @@ def _stated_end(stream: av.VideoStream) -> Fraction | None:
 
 
 def _display_matrix(picture: av.VideoFrame) -> tuple[int, ...] | None:
-    matrix = picture.side_data.get("DISPLAYMATRIX")
+    try:
+        matrix = picture.side_data.get("DISPLAYMATRIX")
+    except ValueError:
+        return None  # PyAV gives no side data at all where a kind is among them that it does not know, such as EXIF
     if not isinstance(matrix, SideData):
         return None
     return tuple(int(number) for number in np.frombuffer(memoryview(matrix), dtype=np.int32))

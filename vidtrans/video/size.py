@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
-from vidtrans.video.encoder import EncoderOptions
+from vidtrans.video.encoder import DEFAULT_CODEC, EncoderOptions
 from vidtrans.video.frame import PixelFormat
 
 _RAW = {"rawvideo"}
@@ -31,16 +31,17 @@ class SizeEstimate:
 def estimate_size(encoder: EncoderOptions, pix_fmt: PixelFormat, size: tuple[int, int], frames: int) -> SizeEstimate:
     """The size of so many frames of `size` (width, height) in pixels. Rules of thumb, see the figures above."""
     shapes = pix_fmt.plane_shapes(*size)
+    codec = encoder.codec or DEFAULT_CODEC
     raw = sum(rows * columns for rows, columns in shapes) * pix_fmt.bits
-    if encoder.codec in _RAW:
+    if codec in _RAW:
         whole = (raw + 7) // 8 * frames
         return SizeEstimate(whole, whole)
-    if encoder.codec in _LOSSLESS or (encoder.crf == 0 and encoder.codec in _LOSSLESS_AT_ZERO):
+    if codec in _LOSSLESS or (encoder.crf == 0 and codec in _LOSSLESS_AT_ZERO):
         bits = raw * 0.5
-    elif encoder.codec in _INTRA_ONLY:
+    elif codec in _INTRA_ONLY:
         bits = raw * 0.25
     else:
-        crf = _LOSSY_CRF if encoder.crf is None or encoder.codec not in _LOSSLESS_AT_ZERO else encoder.crf
+        crf = _LOSSY_CRF if encoder.crf is None or codec not in _LOSSLESS_AT_ZERO else encoder.crf
         bits = size[0] * size[1] * _LOSSY_BITS * 2 ** ((_LOSSY_CRF - crf) / 6)
     likely = int(min(bits, raw) / 8 * frames)
     return SizeEstimate(int(likely * _CALM), likely)

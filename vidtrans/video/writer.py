@@ -5,34 +5,29 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+from collections.abc import Mapping
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeAlias
 
 import av
-import numpy as np
 from av.video.frame import PictureType
 
 from vidtrans.errors import OutputError
 from vidtrans.stages import cores
 from vidtrans.video.carried import CarriedStreams
 from vidtrans.video.contract import Output
-from vidtrans.video.encoder import EncoderOptions, encoder_settings, find_encoder, stored_pix_fmt
+from vidtrans.video.encoder import DEFAULT_CODEC, EncoderOptions
 from vidtrans.video.excerpt import WHOLE, Excerpt
-from vidtrans.video.frame import (
-    TAG_LOCATION_LEFT,
-    TAG_RANGE_FULL,
-    TAG_RANGE_LIMITED,
-    Colour,
-    Frame,
-    PixelFormat,
-)
-from vidtrans.video.hdr import with_hdr
+from vidtrans.video.frame import Colour, Frame, PixelFormat
 from vidtrans.video.local_file import Source
 from vidtrans.video.matroska import write_pixel_shape
+from vidtrans.video.picture import picture_of, repacked
 from vidtrans.video.segments import SegmentStore
-from vidtrans.video.shape import coded_size, grown
+from vidtrans.video.shape import grown
+from vidtrans.video.video_stream import StreamShape, add_video_stream
 
 Packet: TypeAlias = "av.Packet[av.VideoStream]"
 OutputContainer: TypeAlias = "av.container.OutputContainer"
@@ -88,16 +83,14 @@ class Segment:
     def _picture(self, frame: Frame) -> av.VideoFrame:
         """The frame as the encoder takes it, its time in ticks."""
         context = self._stream.codec_context
-        picture = _picture(grown(frame.planes, self._pix_fmt, context.width, context.height), self._pix_fmt)
+        picture = picture_of(grown(frame.planes, self._pix_fmt, context.width, context.height), self._pix_fmt)
         picture.colorspace = self._colour.matrix_tag
         picture.color_range = self._colour.range_tag
         picture.color_primaries = self._colour.primaries
         picture.color_trc = self._colour.transfer
         stored = self._stream.codec_context.pix_fmt
         if stored != self._pix_fmt.name:
-            # Repacking only: the range is named on both sides so that the scaler leaves the code values alone.
-            span = TAG_RANGE_FULL if self._colour.full_range else TAG_RANGE_LIMITED
-            picture = picture.reformat(format=stored, src_color_range=span, dst_color_range=span)
+            picture = repacked(picture, str(stored), full_range=self._colour.full_range)
         start = round(frame.time / self._time_base)
         picture.time_base = self._time_base
         picture.pts = start
@@ -141,6 +134,7 @@ class VideoWriter(Output):
         sample_aspect_ratio: width over height of a pixel; None: not declared.
         display_matrix: nine fixed-point numbers that turn the picture for display; None: shown as stored.
         identity: what must be equal for a later run to continue this one, JSON values; None: cannot be continued.
+        metadata: of the container, beside what is taken over.
 
     Attributes:
         path: the file to make.
@@ -172,24 +166,13 @@ class VideoWriter(Output):
         sample_aspect_ratio: Fraction | None = None,
         display_matrix: tuple[int, ...] | None = None,
         identity: dict[str, Any] | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> None:
         self.path = Path(path)
         self.notes: list[str] = []
         check_output_path(self.path, overwrite=overwrite)
         if isinstance(carry_from, Path) and self.path.exists() and self.path.samefile(carry_from):
             raise OutputError(f"{self.path}: is the input itself; choose another name")
-        codec = find_encoder(encoder.codec)
-        settings, notes = encoder_settings(encoder, codec)
-        settings = with_hdr(settings, codec.name, colour.mastering, colour.light)
-        if pix_fmt.chroma_shift_x:
-            settings["chroma_sample_location"] = str(colour.chroma_location or TAG_LOCATION_LEFT)
-        self.notes += notes
-        coded_width, coded_height = coded_size(codec, pix_fmt, width, height)
-        if (coded_width, coded_height) != (width, height):
-            self.notes.append(
-                f"{codec.name} takes even sizes only in {pix_fmt.name}: {width}x{height} is written as "
-                f"{coded_width}x{coded_height}, the last column or row repeated; --pix-fmt yuv444p keeps the size"
-            )
         self._partial = self.path.with_name(f".{self.path.stem}.partial{self.path.suffix}")
         self._shapes = pix_fmt.plane_shapes(width, height)
         self._pix_fmt = pix_fmt
@@ -207,34 +190,16 @@ class VideoWriter(Output):
         if identity is not None:
             self._stored = SegmentStore(self.path, identity, threads=threads, overwrite=overwrite)
             threads = self._stored.threads
-        nominal = rate.limit_denominator(1_000_000)  # FFmpeg counts both parts in 32 bits
-        pixels = stored_pix_fmt(codec, pix_fmt)
-
-        def add_stream(container: OutputContainer) -> av.VideoStream:
-            stream = container.add_stream(
-                encoder.codec, rate=nominal, options=dict(settings), width=coded_width, height=coded_height
-            )
-            assert isinstance(stream, av.VideoStream)
-            context = stream.codec_context
-            context.pix_fmt = pixels
-            context.time_base = time_base
-            context.thread_count = threads
-            context.colorspace, context.color_range = colour.matrix_tag, colour.range_tag
-            context.color_primaries, context.color_trc = colour.primaries, colour.transfer
-            if sample_aspect_ratio is not None:
-                context.sample_aspect_ratio = sample_aspect_ratio
-            return stream
-
-        self._add_stream = add_stream
+        self._encoder = replace(encoder, threads=threads)
+        self._shape = StreamShape(width, height, rate, time_base, pix_fmt, colour, sample_aspect_ratio, display_matrix)
         try:
             self._container = _open(self._partial, time_base)
         except BaseException:
             self._let_go()
             raise
         try:
-            self._stream = add_stream(self._container)
-            if display_matrix is not None:
-                self._stream.set_display_matrix(display_matrix)
+            self._stream, notes = add_video_stream(self._container, self._shape, self._encoder)
+            self.notes += notes
             if carry_from is not None:
                 self._carried = CarriedStreams(
                     carry_from,
@@ -245,6 +210,7 @@ class VideoWriter(Output):
                     slowdown=slowdown,
                     origin=origin,
                 )
+            self._container.metadata.update(metadata or {})
             self._container.start_encoding()
             self.time_base = Fraction(self._stream.time_base or time_base)
             if rate * self.time_base > 1:
@@ -255,7 +221,8 @@ class VideoWriter(Output):
         except (av.FFmpegError, ValueError, OSError) as error:
             self.abort()
             raise OutputError(
-                f"{self.path}: {codec.name} {width}x{height} {pix_fmt.name} cannot be written ({error})"
+                f"{self.path}: {encoder.codec or DEFAULT_CODEC} {width}x{height} {pix_fmt.name} cannot be written "
+                f"({error})"
             ) from error
         except BaseException:
             self.abort()
@@ -305,7 +272,8 @@ class VideoWriter(Output):
             if self._segment is None:
                 # Nothing is written to this container: it is where a second encoder of the same settings comes from.
                 scratch = av.open(io.BytesIO(), "w", format=self._container.format.name)
-                self._segment = Segment(self._add_stream(scratch), scratch, self._pix_fmt, self._colour, self._ticks)
+                stream, _ = add_video_stream(scratch, self._shape, self._encoder)
+                self._segment = Segment(stream, scratch, self._pix_fmt, self._colour, self._ticks)
             self._take(self._segment.encode(frame))
         except (av.FFmpegError, OSError) as error:
             raise OutputError(f"{self.path}: cannot be written further ({error})") from error
@@ -408,8 +376,17 @@ def check_output_path(path: Path, *, overwrite: bool) -> None:
     """Refuses a file name that cannot become a video, before anything is opened.
 
     Raises:
-        OutputError: no such folder, not writable, exists and may not be replaced, or an extension that names no
-        container.
+        OutputError: as `check_replaceable`, or an extension that names no container.
+    """
+    check_replaceable(path, overwrite=overwrite)
+    _open(path, Fraction(1, 1000))
+
+
+def check_replaceable(path: Path, *, overwrite: bool) -> None:
+    """Refuses a file name that nothing may be written under.
+
+    Raises:
+        OutputError: no such folder, not writable, or exists and may not be replaced.
     """
     folder = path.absolute().parent
     if not folder.is_dir():
@@ -420,7 +397,6 @@ def check_output_path(path: Path, *, overwrite: bool) -> None:
         raise OutputError(f"{path}: exists already; choose another name or allow overwriting")
     if not os.access(folder, os.W_OK):
         raise OutputError(f"{path}: folder {folder} may not be written to; choose another one")
-    _open(path, Fraction(1, 1000))
 
 
 def _open(path: Path, time_base: Fraction) -> av.container.OutputContainer:
@@ -450,13 +426,3 @@ def _stamp_decoding_times(packets: list[Packet]) -> None:
 def _ticks(value: int | None) -> int:
     assert value is not None  # an encoder stamps every packet
     return value
-
-
-def _picture(planes: tuple[np.ndarray, ...], pix_fmt: PixelFormat) -> av.VideoFrame:
-    """An FFmpeg frame that holds exactly these code values."""
-    height, width = planes[0].shape
-    picture = av.VideoFrame(width, height, pix_fmt.name)
-    for source, target in zip(planes, picture.planes, strict=True):
-        padded = np.frombuffer(memoryview(target), dtype=pix_fmt.dtype).reshape(-1, target.line_size // source.itemsize)
-        padded[: source.shape[0], : source.shape[1]] = source
-    return picture
