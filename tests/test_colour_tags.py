@@ -255,10 +255,10 @@ def test_svt_av1_is_told_in_its_own_notation() -> None:
 def test_what_an_encoder_cannot_carry_is_said(ffmpeg: Run, tmp_path: Path) -> None:
     source = hdr_clip(ffmpeg, tmp_path / "in.mp4")
     colour, pix_fmt = colour_of(source), PIXEL_FORMATS["yuv420p10le"]
-    lost = lost_facts(Path("out.mkv"), EncoderOptions(codec="ffv1"), pix_fmt, colour)
+    lost = lost_facts(".mkv", EncoderOptions(codec="ffv1"), pix_fmt, colour)
     assert lost == ["mastering display", "content light level"]
-    assert lost_facts(Path("out.xyz"), EncoderOptions(codec="ffv1"), pix_fmt, colour) == []
-    assert lost_facts(Path("out.mkv"), EncoderOptions(codec="ffv1"), pix_fmt, Colour("bt601", False)) == []
+    assert lost_facts(".xyz", EncoderOptions(codec="ffv1"), pix_fmt, colour) == []
+    assert lost_facts(".mkv", EncoderOptions(codec="ffv1"), pix_fmt, Colour("bt601", False)) == []
 
 
 def test_mastering_that_is_incomplete_is_none() -> None:

@@ -11,6 +11,7 @@ import av
 from av.stream import AttachmentStream, Discard, Stream
 
 from vidtrans.errors import InputError
+from vidtrans.remarks import Warn
 from vidtrans.video.carriage import (
     Carriage,
     add_attachment,
@@ -117,7 +118,7 @@ class CarriedStreams:
         self._input.close()
         for route in self._routes.values():
             if route.left_out:
-                self._notes.append(f"{route.carriage.name}: {route.left_out} packets are damaged and left out")
+                self._notes.append(Warn(f"{route.carriage.name}: {route.left_out} packets are damaged and left out"))
         self._routes = {}
 
     def _prepare(self) -> None:

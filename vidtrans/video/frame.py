@@ -10,6 +10,7 @@ import av
 import numpy as np
 
 from vidtrans.errors import InputError
+from vidtrans.remarks import Warn
 from vidtrans.video.colour_names import (
     FOREIGN_MATRICES,
     HDR_TRANSFERS,
@@ -245,13 +246,14 @@ class Colour:
             lines.append(f"the input's colours are untagged, taken as {' and '.join(assumed)}; {', '.join(options)}")
             lines[-1] += " tells otherwise" if len(options) == 1 else " tell otherwise"
         if pix_fmt.kind == "yuv" and self.matrix_tag == TAG_CONSTANT_LUMINANCE:
-            lines.append(
-                "the input's colours are bt2020c (constant luminance), the network sees them as bt2020nc, a little off"
-            )
+            seen = "the network sees them as bt2020nc, a little off"
+            lines.append(Warn(f"the input's colours are bt2020c (constant luminance), {seen}"))
         if self.is_hdr:
             lines.append(
-                f"the input is HDR ({HDR_TRANSFERS[self.transfer]}): a model trained on SDR translates it poorly, and "
-                "the translation is written as SDR; tone-map the input first for a better one"
+                Warn(
+                    f"the input is HDR ({HDR_TRANSFERS[self.transfer]}): a model trained on SDR translates it poorly, "
+                    "and the translation is written as SDR; tone-map the input first for a better one"
+                )
             )
         return lines
 

@@ -17,6 +17,7 @@ from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
 from vidtrans.errors import InputError
+from vidtrans.remarks import Warn
 from vidtrans.video.colour_names import NOTHING_TOLD, Told
 from vidtrans.video.frame import Colour, Frame, PixelFormat, nearest_planar
 from vidtrans.video.input_form import NUMBER, is_glob
@@ -135,7 +136,7 @@ class ImageReader:
         colour.check(str(path), pix_fmt)
         if not exact:
             self.notes.append(
-                f"{path}: pixel format {model.format.name} is read as {pix_fmt.name}, not all of it is kept"
+                Warn(f"{path}: pixel format {model.format.name} is read as {pix_fmt.name}, not all of it is kept")
             )
         if rate is None:
             self.notes.append(f"{path}: {len(self._paths)} images at {taken} per second; --rate-in tells another rate")
@@ -198,7 +199,7 @@ class ImageReader:
             what = f"none of {len(seen)} names is that of an image" if seen else nothing
             raise InputError(f"{path}: {what}; {KIND_NAMES} are read")
         if len(seen) > len(found):
-            self.notes.append(f"{path}: {len(seen) - len(found)} names that are no images are left out")
+            self.notes.append(Warn(f"{path}: {len(seen) - len(found)} names that are no images are left out"))
         return found
 
     def _scan(self) -> tuple[tuple[int, ...] | None, Path | None]:

@@ -59,7 +59,7 @@ def chroma_location(stream: av.VideoStream) -> int:
     return _LOCATIONS.get((numbers.get(_CHROMA_ACROSS, 0), numbers.get(_CHROMA_DOWN, 0)), 0)
 
 
-def write_pixel_shape(path: Path, ratio: Fraction) -> bool:
+def write_pixel_shape(path: Path, ratio: Fraction, videos: int = 1) -> bool:
     """Declares the shape of pixels in a finished Matroska file that FFmpeg made; nothing else in it moves.
 
     PyAV cannot tell FFmpeg of it. FFmpeg leaves spare bytes in the track's entry, in which the display size fits.
@@ -67,13 +67,14 @@ def write_pixel_shape(path: Path, ratio: Fraction) -> bool:
     Args:
         path: the file.
         ratio: width over height of a pixel.
+        videos: of so many tracks, the first ones with pictures.
 
     Returns:
         Whether it was possible; if not, the file is as it was.
     """
     with path.open("r+b") as file:
         head = file.read(1 << 20)
-        changed = _with_pixel_shape(head, ratio)
+        changed = _with_pixel_shape(head, ratio, videos)
         if changed is None:
             return False
         file.seek(0)
@@ -81,7 +82,7 @@ def write_pixel_shape(path: Path, ratio: Fraction) -> bool:
     return True
 
 
-def _with_pixel_shape(head: bytes, ratio: Fraction) -> bytes | None:
+def _with_pixel_shape(head: bytes, ratio: Fraction, videos: int) -> bytes | None:
     tracks = _found(head, 0, len(head), (_SEGMENT, _TRACKS))
     if tracks is None or tracks.end > len(head):
         return None
@@ -92,8 +93,10 @@ def _with_pixel_shape(head: bytes, ratio: Fraction) -> bytes | None:
         made = _entry_with_shape(head, entry, video, ratio)
         if made is None:
             return None
-        head = head[: entry.content] + made + head[entry.end :]
-        return _with_checksum(head, tracks)
+        head = head[: entry.content] + made + head[entry.end :]  # as long as before, so that the rest stays in place
+        videos -= 1
+        if not videos:
+            return _with_checksum(head, tracks)
     return None
 
 

@@ -7,6 +7,7 @@ from fractions import Fraction
 
 import av
 
+from vidtrans.remarks import Warn
 from vidtrans.video.encoder import EncoderOptions, encoder_settings, find_encoder, stored_pix_fmt
 from vidtrans.video.frame import TAG_LOCATION_LEFT, Colour, PixelFormat
 from vidtrans.video.hdr import with_hdr
@@ -53,8 +54,10 @@ def add_video_stream(
     width, height = coded_size(codec, pix_fmt, shape.width, shape.height)
     if (width, height) != (shape.width, shape.height):
         notes.append(
-            f"{codec.name} takes even sizes only in {pix_fmt.name}: {shape.width}x{shape.height} is written as "
-            f"{width}x{height}, the last column or row repeated; --pix-fmt yuv444p keeps the size"
+            Warn(
+                f"{codec.name} takes even sizes only in {pix_fmt.name}: {shape.width}x{shape.height} is written as "
+                f"{width}x{height}, the last column or row repeated; --pix-fmt yuv444p keeps the size"
+            )
         )
     nominal = shape.rate.limit_denominator(1_000_000)  # FFmpeg counts both parts in 32 bits
     stream = container.add_stream(codec.name, rate=nominal, options=settings, width=width, height=height)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -16,6 +16,7 @@ import av
 from av.video.frame import PictureType
 
 from vidtrans.errors import OutputError
+from vidtrans.remarks import Warn
 from vidtrans.stages import cores
 from vidtrans.video.carried import CarriedStreams
 from vidtrans.video.contract import Output
@@ -25,6 +26,7 @@ from vidtrans.video.frame import Colour, Frame, PixelFormat
 from vidtrans.video.local_file import Source
 from vidtrans.video.matroska import write_pixel_shape
 from vidtrans.video.picture import picture_of, repacked
+from vidtrans.video.seam import SegmentReport
 from vidtrans.video.segments import SegmentStore
 from vidtrans.video.shape import grown
 from vidtrans.video.video_stream import StreamShape, add_video_stream
@@ -229,8 +231,8 @@ class VideoWriter(Output):
             raise
 
     @property
-    def segments_done(self) -> int:
-        return len(self._stored.segments) if self._stored else 0
+    def reports(self) -> Sequence[SegmentReport]:
+        return [facts.report for facts in self._stored.segments] if self._stored else ()
 
     @property
     def frames_continued(self) -> int:
@@ -278,8 +280,10 @@ class VideoWriter(Output):
         except (av.FFmpegError, OSError) as error:
             raise OutputError(f"{self.path}: cannot be written further ({error})") from error
 
-    def end_segment(self) -> None:
+    def end_segment(self, report: SegmentReport | None = None) -> None:
         """A segment ends after the frames so far; without new frames nothing ends.
+
+        report: what is known of it; where there is an identity there must be one.
 
         Raises:
             OutputError: the encoder or the disk refuses.
@@ -290,7 +294,8 @@ class VideoWriter(Output):
         try:
             self._take(self._segment.flush())
             if self._stored is not None:
-                self._stored.finish(self._segment.frames, self._end)
+                assert report is not None, "a segment that is kept has a report"
+                self._stored.finish(self._segment.frames, self._end, report)
         except (av.FFmpegError, OSError) as error:
             raise OutputError(f"{self.path}: cannot be written further ({error})") from error
         self._segment = None
@@ -311,7 +316,9 @@ class VideoWriter(Output):
                 self._carried.close()
             self._container.close()
             if self._pixel_shape is not None and not write_pixel_shape(self._partial, self._pixel_shape):
-                self.notes.append(f"{self.path.name}: the shape of pixels ({self._pixel_shape}) could not be declared")
+                self.notes.append(
+                    Warn(f"{self.path.name}: the shape of pixels ({self._pixel_shape}) could not be declared")
+                )
             with self._partial.open("rb+") as file:
                 os.fsync(file.fileno())
         except (av.FFmpegError, OSError) as error:

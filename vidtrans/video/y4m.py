@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from vidtrans.errors import InputError
+from vidtrans.remarks import Warn
 from vidtrans.video.byte_stream import ByteStream
 from vidtrans.video.colour_names import NOTHING_TOLD, Told
 from vidtrans.video.layout import LAYOUTS, Layout
@@ -157,7 +158,9 @@ def open_y4m(
     )
     reader = PlanesReader(stream, info, layout, span, begin=lambda number: _begins(stream, number))
     if rate is None and header.rate is None:
-        reader.notes.append(f"{stream.name}: states no frame rate, {taken} per second is used; --rate-in tells another")
+        reader.notes.append(
+            Warn(f"{stream.name}: states no frame rate, {taken} per second is used; --rate-in tells another")
+        )
     return reader
 
 
