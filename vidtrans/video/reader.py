@@ -383,7 +383,7 @@ class VideoReader:
         None where none is found. Indexes may count decoding times, or point anywhere, so what they lead to is checked:
         a keyframe of the codec that is itself shown by then. What leans on pictures before it is shown before it, too.
         """
-        back = 0
+        back = Fraction(0)
         while since - back > begin:
             self.frames_read = 0
             try:
@@ -404,7 +404,7 @@ class VideoReader:
                         return chain((head,), pictures)
             except (av.FFmpegError, InputError):
                 break  # where there is real damage, it is met again from the front
-            back = 2 * back + 1
+            back = 2 * back + Fraction(1, 4)
         return None
 
     def _from_front(self) -> Iterator[_Timed]:
