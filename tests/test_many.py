@@ -158,7 +158,7 @@ def test_what_is_said_of_targets() -> None:
         ("winter,night", {"output_to": {"winter": "-"}, "output": "-"}, "only one video"),
         ("winter,night", {"codec_to": {"summer": "ffv1"}}, "--to does not name"),
         ("winter,night", {"output_to": {"winter": "a.mkv"}, "mux": "both"}, "leave --out-to"),
-        ("winter,summer", {}, "both name summer"),
+        ("winter,summer", {}, "both summer"),
         ("winter,summer,night,segmentation", {"from_": None}, "all domains"),
         ("winter,spring", {}, "no domain 'spring'"),
         ("winter", {"from_": None}, "several domains to come from"),

@@ -52,7 +52,12 @@ def test_lines_are_told_once_as_they_come_until_one_must_not_be() -> None:
         ({}, {"codec": "ffv1", "preset": "fast", "output": "o.mkv"}, "has no presets", ("counts time",)),
         ({"pix_fmt": "yuv444p"}, {"output": "o.mp4"}, "is stored as yuv420p", ()),
         ({"size": (63, 48), "pix_fmt": "yuv444p"}, {"output": "o.mp4", "pix_fmt": "yuv420p"}, "takes even sizes", ()),
-        ({"tags": {"sample_aspect_ratio": Fraction(4, 3)}}, {"output": "o.nut", "codec": "ffv1"}, None, ()),
+        (
+            {"tags": {"sample_aspect_ratio": Fraction(4, 3)}},
+            {"output": "o.nut", "codec": "ffv1"},
+            "shape of pixels",
+            (),
+        ),
         # Asked for, or the usual way.
         ({"audio": ["aac"]}, {"output": "o.mp4", "slowmo": True}, None, ("audio is left out",)),
         ({}, {"output": "o.mp4", "labels": "index"}, None, ("class numbers", "untagged")),

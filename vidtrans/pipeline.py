@@ -346,7 +346,7 @@ def source_domain(model: Model, options: UpsampleOptions) -> str:
     source = domain_named(domains, options.from_).name
     if source in targets:
         rest = [domain.name for domain in domains if domain.name != source]
-        raise UsageError(f"--from and --to both name {source}; translate into another domain: {', '.join(rest)}")
+        raise UsageError(f"--from and --to are both {source}; translate into another domain: {', '.join(rest)}")
     return source
 
 
