@@ -18,6 +18,8 @@ from vidtrans.remarks import Remarks, Warn
 from vidtrans.video.encoder import EncoderOptions, encoder_settings, find_encoder, format_remarks
 from vidtrans.video.frame import PIXEL_FORMATS
 
+WIDE = {"sample_aspect_ratio": Fraction(4, 3)}
+
 
 def upsample(clip: Path, model: Path, **options: Any) -> vidtrans.Summary:
     told = {"model": str(model), "engine": "torch", "factor": 2, "motion": "none", **options}
@@ -103,7 +105,7 @@ def test_an_encoder_that_does_not_follow_is_warned_of() -> None:
 def test_both_videos_in_one_file_tell_what_it_does_not_hold(
     make_clip: Callable[..., Path], tiny_model: Path, ffprobe: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
-    clip = make_clip(tmp_path / "in.mp4", frames=2, tags={"sample_aspect_ratio": Fraction(4, 3)})
+    clip = make_clip(tmp_path / "in.mp4", frames=2, tags=WIDE)
     path = tmp_path / "both.mkv"
     summary = upsample(clip, tiny_model, output=path, mux="both", codec="ffv1")
     assert [stream["sample_aspect_ratio"] for stream in ffprobe(path)["streams"]] == ["4:3", "4:3"]
