@@ -144,7 +144,9 @@ def run_all(
     for outcome in batch.outcomes:
         started(outcome)
         try:
-            run(outcome.options, model=model, announce=announce, progress=progress, summary=outcome.summary)
+            outcome.summary = run(
+                outcome.options, model=model, announce=announce, progress=progress, summary=outcome.summary
+            )
             outcome.status = "done"
         except Exception as error:  # whatever it is, it is this input's alone
             outcome.status, outcome.error = "failed", error
