@@ -191,7 +191,10 @@ class Colour:
         rows on, else BT.601. An untagged range is limited; that of RGB, grey and the yuvj formats is full.
         """
         matrix_tag, range_tag = int(tagged.colorspace), int(tagged.color_range)
-        full_by_format = pix_fmt_name in FULL_RANGE_NAMES or nearest_planar(pix_fmt_name)[0].kind != "yuv"
+        kind = nearest_planar(pix_fmt_name)[0].kind
+        full_by_format = pix_fmt_name in FULL_RANGE_NAMES or kind != "yuv"
+        if kind == "gray" and matrix_tag == TAG_RGB_MATRIX:
+            matrix_tag = TAG_UNSPECIFIED  # PNG says so; stored as YUV it would be false
         if pix_fmt_name in FULL_RANGE_NAMES:
             range_tag = TAG_RANGE_FULL
         return cls(

@@ -24,6 +24,8 @@ _CHROMA_ACROSS, _CHROMA_DOWN = 0x55B7, 0x55B8
 _VOID, _CRC32 = 0xEC, 0xBF
 # FFmpeg's number of a chroma location by Matroska's two: across 1 left, 2 between; down 1 top, 2 between, 3 below.
 _LOCATIONS = {(1, 2): 1, (2, 2): 2, (1, 1): 3, (2, 1): 4, (1, 3): 5, (2, 3): 6}
+# By the standard of codecs that Matroska does not hold: centre in H.263, top left in DV of 4:2:0.
+_LOCATION_OF_CODEC = {"h263": 2, "dvvideo": 3}
 _LARGEST_SIDE = 0xFFFF
 
 
@@ -46,8 +48,8 @@ def chroma_location(stream: av.VideoStream) -> int:
         with av.open(buffer, "w", format="matroska") as container:
             container.add_stream_from_template(stream, opaque=True)
             container.start_encoding()
-    except (av.FFmpegError, ValueError):  # a codec that Matroska does not hold
-        return 0
+    except (av.FFmpegError, ValueError):
+        return _LOCATION_OF_CODEC.get(stream.codec_context.name, 0)
     data = buffer.getvalue()
     colour = _found(data, 0, len(data), (_SEGMENT, _TRACKS, _TRACK_ENTRY, _VIDEO, _COLOUR))
     if colour is None:

@@ -51,6 +51,8 @@ from vidtrans.video.writer import VideoWriter, check_output_path, check_replacea
 
 Kind = Literal["file", "container", "planes", "images"]
 MAX_CLASSES = 256
+# Encoders that put pictures out of order unless they are told not to.
+_REORDERING = ("libx264", "libx264rgb", "libx265")
 # Packets of the input that are looked at to see whether its rate varies.
 _LOOKED_AT = 500
 GRAY = PIXEL_FORMATS["gray"]
@@ -165,6 +167,9 @@ def _plan(
 ) -> OutputPlan:
     codec = _codec(path, kind, container, asked, index=index)
     encoder = replace(asked, codec=codec)
+    if path.suffix.lower() == ".avi" and codec in _REORDERING:
+        # It does not hold when pictures are shown: out of order they would come late, after their sound.
+        encoder = replace(encoder, encode={"bf": "0", **dict(encoder.encode)})
     notes: list[str] = []
     if index:
         pix_fmt = _gray(path, domain, kind, container, encoder)

@@ -460,7 +460,7 @@ class VideoReader:
                 if before is None:
                     early.append(time)
                 elif time > before.time:
-                    before = replace(before, time=time, length=Fraction(0), is_stand_in=True)
+                    before = replace(before, time=time, length=Fraction(0), is_stand_in=not picture.is_meant)
                     yield before
                 continue
             for lost in early:
@@ -544,6 +544,8 @@ class VideoReader:
                         begin = packet.pts
                 if started and (begin is None or packet.pts is None or packet.pts >= begin):
                     promises.sent(packet)
+                if not packet.size and packet.pts is not None:
+                    continue  # means the picture before; to a decoder it would mean the end
                 for picture in self._decode_packet(packet, started=started):
                     if isinstance(picture, Lost):
                         if started or self.frames_read:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -29,7 +28,7 @@ from vidtrans.video.picture import picture_of, repacked
 from vidtrans.video.seam import SegmentReport
 from vidtrans.video.segments import SegmentStore
 from vidtrans.video.shape import grown
-from vidtrans.video.video_stream import StreamShape, add_video_stream
+from vidtrans.video.video_stream import StreamShape, add_video_stream, encoder_like
 
 Packet: TypeAlias = "av.Packet[av.VideoStream]"
 OutputContainer: TypeAlias = "av.container.OutputContainer"
@@ -45,10 +44,16 @@ class Segment:
     """
 
     def __init__(
-        self, stream: av.VideoStream, owner: OutputContainer, pix_fmt: PixelFormat, colour: Colour, time_base: Fraction
+        self,
+        encoder: av.VideoStream | av.VideoCodecContext,
+        owner: OutputContainer | None,
+        pix_fmt: PixelFormat,
+        colour: Colour,
+        time_base: Fraction,
     ) -> None:
         self.frames = 0
-        self._stream = stream
+        self._encoder = encoder
+        self._context = encoder.codec_context if isinstance(encoder, av.VideoStream) else encoder
         self._owner = owner  # a stream lives as long as its container
         self._pix_fmt = pix_fmt
         self._colour = colour
@@ -65,7 +70,7 @@ class Segment:
         if held is None:
             return []
         self._varies |= held.duration != frame.duration
-        return self._timed(self._stream.encode(self._picture(held)))
+        return self._timed(self._encoder.encode(self._picture(held)))
 
     def flush(self) -> list[Packet]:
         """The packets still inside the encoder."""
@@ -74,7 +79,7 @@ class Segment:
         picture = self._picture(self._held)
         if self._varies:
             picture.pict_type = PictureType.I
-        packets = [*self._stream.encode(picture), *self._stream.encode(None)]
+        packets = [*self._encoder.encode(picture), *self._encoder.encode(None)]
         if self._delay is None:
             _stamp_decoding_times(packets)
         packets = self._timed(packets)
@@ -84,13 +89,13 @@ class Segment:
 
     def _picture(self, frame: Frame) -> av.VideoFrame:
         """The frame as the encoder takes it, its time in ticks."""
-        context = self._stream.codec_context
-        picture = picture_of(grown(frame.planes, self._pix_fmt, context.width, context.height), self._pix_fmt)
+        width, height = self._context.width, self._context.height
+        picture = picture_of(grown(frame.planes, self._pix_fmt, width, height), self._pix_fmt)
         picture.colorspace = self._colour.matrix_tag
         picture.color_range = self._colour.range_tag
         picture.color_primaries = self._colour.primaries
         picture.color_trc = self._colour.transfer
-        stored = self._stream.codec_context.pix_fmt
+        stored = self._context.pix_fmt
         if stored != self._pix_fmt.name:
             picture = repacked(picture, str(stored), full_range=self._colour.full_range)
         start = round(frame.time / self._time_base)
@@ -272,10 +277,8 @@ class VideoWriter(Output):
         self._end = frame.time + frame.duration
         try:
             if self._segment is None:
-                # Nothing is written to this container: it is where a second encoder of the same settings comes from.
-                scratch = av.open(io.BytesIO(), "w", format=self._container.format.name)
-                stream, _ = add_video_stream(scratch, self._shape, self._encoder)
-                self._segment = Segment(stream, scratch, self._pix_fmt, self._colour, self._ticks)
+                encoder = encoder_like(self._stream, self._shape, self._encoder)
+                self._segment = Segment(encoder, None, self._pix_fmt, self._colour, self._ticks)
             self._take(self._segment.encode(frame))
         except (av.FFmpegError, OSError) as error:
             raise OutputError(f"{self.path}: cannot be written further ({error})") from error
