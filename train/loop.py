@@ -175,9 +175,7 @@ class Run:
         """(B, 1, 3, H, W) in [-1, 1] of one domain, augmented."""
         batch = self._drawn(number, draws)
         if self.augment is not None:
-            batch = torch.cat(
-                [self._augmented(row, number, draws, sample) for sample, row in enumerate(batch.split(1))]
-            )
+            batch = torch.cat([self._augmented(batch[k : k + 1], number, draws, k) for k in range(draws.count)])
         return batch.unsqueeze(1)
 
     def _drawn(self, number: int, draws: Draws) -> Tensor:
