@@ -75,7 +75,9 @@ class TrainOptions:
     """Length, speed and bookkeeping of a run.
 
     Attributes:
-        batch: frames per domain and step.
+        batch: samples per domain and step, on all ranks together: a recipe means the same on any number of them.
+        accumulate: the parts, one after another, in which a rank takes its share of the batch; the result is the same,
+            the memory a part's. Every part is passed forward twice.
         constant, decay: length at the full learning rate, then of its linear way to zero, in `unit`.
         warmup: the first part of `constant`, in `unit`, that only reconstructs (Eq. 7's plain terms): the adversaries
             then meet encoders and decoders that already know their own domain. 0 in the paper.
@@ -83,12 +85,16 @@ class TrainOptions:
         optimiser: of the generators: "adam" (the paper), or "muon", which learns to reconstruct several times faster.
         lr: the learning rate; betas: Adam's decays (CycleGAN's, the paper is silent).
         ema: decay of the moving average of F that is saved as the model; 0 saves F itself.
-        precision: "fp32" or "bf16" (autocast).
+        precision: "fp32", "bf16" or "fp16" (autocast; fp16 with scaled losses), or "fp64" for proofs.
+        channels_last: networks and frames with their channels last in memory, as tensor cores want them.
+        compile: encoders and decoders through torch.compile.
+        checkpointing: encoders and decoders are computed again in the descent and keep nothing: less memory, more time.
         seed: of every random draw.
         save_every, sample_every, log_every: steps between checkpoints, sample grids, log lines.
     """
 
     batch: int = 8
+    accumulate: int = 1
     constant: int = 100
     decay: int = 100
     warmup: int = 0
@@ -98,6 +104,9 @@ class TrainOptions:
     betas: tuple[float, float] = (0.5, 0.999)
     ema: float = 0.999
     precision: str = "fp32"
+    channels_last: bool = False
+    compile: bool = False
+    checkpointing: bool = False
     seed: int = 0
     save_every: int = 500
     sample_every: int = 500
@@ -106,6 +115,8 @@ class TrainOptions:
     def __post_init__(self) -> None:
         if min(self.batch, self.save_every, self.sample_every, self.log_every) < 1:
             raise UsageError("train.batch, save_every, sample_every and log_every must be at least 1")
+        if self.accumulate < 1 or self.batch % self.accumulate:
+            raise UsageError(f"train.accumulate ({self.accumulate}) must divide train.batch ({self.batch})")
         if self.constant < 0 or self.decay < 0 or self.constant + self.decay < 1:
             raise UsageError("train.constant and train.decay must not be negative, and one of them at least 1")
         if not 0 <= self.warmup <= self.constant:
@@ -114,7 +125,7 @@ class TrainOptions:
             raise UsageError("train.ema must be in [0, 1) and train.lr above 0")
         one_of("train.optimiser", self.optimiser, ("adam", "muon"))
         one_of("train.unit", self.unit, ("steps", "epochs"))
-        one_of("train.precision", self.precision, ("fp32", "bf16"))
+        one_of("train.precision", self.precision, ("fp32", "bf16", "fp16", "fp64"))
 
 
 @dataclass(frozen=True)
