@@ -20,7 +20,8 @@ from vidtrans.errors import InputError, UsageError
 from vidtrans.nets.jwdm import JWDM
 from vidtrans.palettes import STREET
 from vidtrans.train import losses
-from vidtrans.train.data import StreetFrames, _SeekingVideo, open_frames
+from vidtrans.train.data import StreetFrames, open_frames
+from vidtrans.train.data.videos import SeekingVideo
 from vidtrans.train.draws import Draws
 from vidtrans.train.jwdm_options import LossOptions
 from vidtrans.train.jwdm_step import JWDMStep
@@ -253,7 +254,7 @@ def test_training_is_unpaired(tmp_path: Path, cache: Path) -> None:
     scene, labels = run.frames
     assert isinstance(scene, StreetFrames)
     assert isinstance(labels, StreetFrames)
-    assert not set(scene.seeds) & set(labels.seeds)
+    assert not set(scene.drives.seeds) & set(labels.drives.seeds)
     # And the two domains' draws do not go in step either.
     drawn = [[run._samples(step)[number] for step in range(20)] for number in (0, 1)]
     rows = [
@@ -392,9 +393,10 @@ def test_video_folders_are_random_accessed_frame_by_frame(tmp_path: Path, make_c
 
 def test_without_decord_pyav_seeks_to_the_same_frames(tmp_path: Path, make_clip: Callable[..., Path]) -> None:
     clip = make_clip(tmp_path / "a.mp4", frames=11, options={"g": "5"})
-    video = _SeekingVideo(clip)
+    video = SeekingVideo(clip)
     with av.open(str(clip)) as container:
         decoded = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     assert len(video) == 11
-    for index in (10, 0, 4, 5, 6):
-        assert (video[index] == decoded[index]).all()
+    order = [0, 1, 4, 5, 6, 10]
+    for index, frame in zip(order, video.frames(order), strict=True):
+        assert (frame == decoded[index]).all()
