@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.utils import make_grid
 
-from vidtrans.nets.jwdm import JWDM
+from vidtrans.nets.contract import Net
 
 ROWS = 4  # samples in a grid
 
@@ -40,11 +40,14 @@ class Journal:
                     self._board.add_scalar(name, value, step)
 
     @torch.no_grad()
-    def grid(self, step: int, net: JWDM, x: Tensor, y: Tensor) -> None:
-        """samples/STEP.png: for each sample of each domain its columns source, reconstruction, translation, cycle."""
+    def grid(self, step: int, net: Net, batches: list[Tensor]) -> None:
+        """samples/STEP.png: for each sample of each domain its columns source, reconstruction, translation, cycle.
+
+        A domain is translated into the next one, the last into the first.
+        """
         rows = []
-        names = (self._domains, self._domains[::-1])
-        for batch, (here, there) in zip((x[:ROWS], y[:ROWS]), names, strict=True):
+        for batch, here, there in zip(batches, self._domains, [*self._domains[1:], self._domains[0]], strict=True):
+            batch = batch[:ROWS]
             latent = net.encode(batch, here)
             translated = net.decode(latent, there)
             cycled = net.decode(net.encode(translated, there), here)

@@ -1,8 +1,7 @@
-"""One step of JWDM's Algorithm 1: forward, ascend Dx, Dy, Dz, descend F = {E1, E2, G1, G2}."""
+"""One step of JWDM's Algorithm 1: forward, ascend Dx, Dy, Dz, descend F = {E1, E2, G1, G2}, for any pair of domains."""
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +12,8 @@ from vidtrans.nets.contract import Domain
 from vidtrans.nets.jwdm import JWDM
 from vidtrans.train import losses
 from vidtrans.train.discriminators import LatentDiscriminator, picture_discriminator
-from vidtrans.train.recipe import LossOptions
+from vidtrans.train.jwdm_options import LossOptions
+from vidtrans.train.step import Batch, Step
 
 
 @dataclass
@@ -38,76 +38,91 @@ class Streams:
     yxy: Picture  # G2(E1(G1(E2(y)))), the cycle of y
 
 
-class JWDMStep(nn.Module):
-    """The networks of a run and their losses. Owns no optimiser, so that the loop reads as the algorithm."""
+class JWDMStep(Step):
+    """Encoders, decoders and discriminators of all domains, and the paper's losses for the pair that a step trains.
 
-    def __init__(self, net: JWDM, options: LossOptions, device: torch.device, bf16: bool) -> None:
-        super().__init__()
-        self.net = net
-        self.options = options
-        self.x_domain, self.y_domain = net.domains
-        self.dx = picture_discriminator(options.discriminator, options.discriminator_width)
-        self.dy = picture_discriminator(options.discriminator, options.discriminator_width)
+    Every domain has its own data discriminator, all latents share one Dz. With two domains every step is the paper's;
+    with more, a step is the paper's for one pair of them, so that each ordered pair is translated equally often.
+    """
+
+    net: JWDM
+    options: LossOptions
+
+    def __init__(self, net: JWDM, options: LossOptions, device: torch.device, precision: str) -> None:
+        super().__init__(net, options, device, precision)
+        self.data_discriminators = nn.ModuleDict(
+            {
+                domain.name: picture_discriminator(options.discriminator, options.discriminator_width)
+                for domain in net.domains
+            }
+        )
         self.dz = LatentDiscriminator(net.config.latent_channels, options.latent_discriminator_width)
-        self._device = device
-        self._bf16 = bf16
 
     def discriminators(self) -> list[nn.Parameter]:
-        return [*self.dx.parameters(), *self.dy.parameters(), *self.dz.parameters()]
+        return [*self.data_discriminators.parameters(), *self.dz.parameters()]
 
-    def autocast(self) -> AbstractContextManager[object]:
-        return torch.autocast(self._device.type, torch.bfloat16) if self._bf16 else nullcontext()
-
-    def forward(self, x: Tensor, y: Tensor) -> Streams:
-        """x, y: unpaired (B, 3, H, W) in [-1, 1]."""
-        net, xn, yn = self.net, self.x_domain.name, self.y_domain.name
+    def forward(self, batch: Batch) -> Streams:
+        net, (xd, yd) = self.net, batch.domains
         with self.autocast():
-            zx, zy = net.encode(x, xn), net.encode(y, yn)
+            zx, zy = net.encode(batch.x, xd.name), net.encode(batch.y, yd.name)
             # A decoder's two inputs go through it as one batch; instance norm keeps samples apart.
-            xx, yx = self._decode_both(zx, zy, self.x_domain)
-            yy, xy = self._decode_both(zy, zx, self.y_domain)
-            xyx = self._decode(net.encode(self._sent_back(xy, self.y_domain), yn), self.x_domain)
-            yxy = self._decode(net.encode(self._sent_back(yx, self.x_domain), xn), self.y_domain)
+            xx, yx = self._decode_both(zx, zy, xd)
+            yy, xy = self._decode_both(zy, zx, yd)
+            xyx = self._decode(net.encode(self._sent_back(xy, yd), yd.name), xd)
+            yxy = self._decode(net.encode(self._sent_back(yx, xd), xd.name), yd)
         return Streams(zx, zy, xx, yy, xy, yx, xyx, yxy)
 
-    def reconstruction_loss(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
-        """Rx + Ry of Eq. (7) alone, without translations or cycles: what a warm-up descends on."""
-        net, xn, yn = self.net, self.x_domain.name, self.y_domain.name
+    def warmup_loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Rx + Ry of Eq. (7) alone, without translations or cycles."""
+        net, (xd, yd) = self.net, batch.domains
         with self.autocast():
-            xx = self._decode(net.encode(x, xn), self.x_domain)
-            yy = self._decode(net.encode(y, yn), self.y_domain)
-        return {"rx": self._cost(xx, x, self.x_domain), "ry": self._cost(yy, y, self.y_domain)}
+            xx = self._decode(net.encode(batch.x, xd.name), xd)
+            yy = self._decode(net.encode(batch.y, yd.name), yd)
+        x, y = self._letters(batch)
+        return {f"r{x}": self._cost(xx, batch.x, xd), f"r{y}": self._cost(yy, batch.y, yd)}
 
-    def discriminator_loss(self, x: Tensor, y: Tensor, streams: Streams) -> dict[str, Tensor]:
+    def discriminator_loss(self, batch: Batch, streams: Streams) -> dict[str, Tensor]:
         """Algorithm 1, the ascent on the three divergences, Eqs. (8), (19), (20), weighted as in Eq. (6)."""
-        o, s = self.options, streams
+        o, s, (xd, yd) = self.options, streams, batch.domains
+        dx, dy = self.data_discriminators[xd.name], self.data_discriminators[yd.name]
         with self.autocast():
-            x_real, *x_fakes = self._judge(self.dx, x, *(fake.detach() for fake in self._fakes(s.yx, s.xyx)))
-            y_real, *y_fakes = self._judge(self.dy, y, *(fake.detach() for fake in self._fakes(s.xy, s.yxy)))
+            x_real, *x_fakes = self._judge(dx, batch.x, *(fake.detach() for fake in self._fakes(s.yx, s.xyx)))
+            y_real, *y_fakes = self._judge(dy, batch.y, *(fake.detach() for fake in self._fakes(s.xy, s.yxy)))
             zx, zy = s.zx.detach(), s.zy.detach()
-            prior, first, second = self._judge(self.dz, losses.prior_draw(zx, o.prior), zx, zy)
+            prior, first, second = self._judge(self.dz, losses.prior_draw(zx, o.prior, batch.draws), zx, zy)
+        x, y = self._letters(batch)
         return {
-            "dx": o.lambda_x * losses.data_divergence(x_real, *x_fakes, cycle_share=o.cycle_share),
-            "dy": o.lambda_y * losses.data_divergence(y_real, *y_fakes, cycle_share=o.cycle_share),
+            f"d{x}": self._weight(xd) * losses.data_divergence(x_real, *x_fakes, cycle_share=o.cycle_share),
+            f"d{y}": self._weight(yd) * losses.data_divergence(y_real, *y_fakes, cycle_share=o.cycle_share),
             "dz": o.lambda_z * losses.latent_divergence(prior, first, second),
         }
 
-    def generator_loss(self, x: Tensor, y: Tensor, streams: Streams) -> dict[str, Tensor]:
+    def generator_loss(self, batch: Batch, streams: Streams) -> dict[str, Tensor]:
         """Algorithm 1, the descent of F on Eq. (6): Rx + Ry (Eq. 7) and the adversarial terms."""
-        o, s = self.options, streams
+        o, s, (xd, yd) = self.options, streams, batch.domains
         with self.autocast():
-            x_fakes = self._judge(self.dx, *self._fakes(s.yx, s.xyx))
-            y_fakes = self._judge(self.dy, *self._fakes(s.xy, s.yxy))
+            x_fakes = self._judge(self.data_discriminators[xd.name], *self._fakes(s.yx, s.xyx))
+            y_fakes = self._judge(self.data_discriminators[yd.name], *self._fakes(s.xy, s.yxy))
             first, second = self._judge(self.dz, s.zx, s.zy)
+        x, y = self._letters(batch)
         return {
-            "rx": self._cost(s.xx, x, self.x_domain),
-            "ry": self._cost(s.yy, y, self.y_domain),
-            "cx": self._cycle_cost(s.xyx, x, self.x_domain),
-            "cy": self._cycle_cost(s.yxy, y, self.y_domain),
-            "gx": o.lambda_x * losses.data_adversary(*x_fakes, cycle_share=o.cycle_share),
-            "gy": o.lambda_y * losses.data_adversary(*y_fakes, cycle_share=o.cycle_share),
+            f"r{x}": self._cost(s.xx, batch.x, xd),
+            f"r{y}": self._cost(s.yy, batch.y, yd),
+            f"c{x}": self._cycle_cost(s.xyx, batch.x, xd),
+            f"c{y}": self._cycle_cost(s.yxy, batch.y, yd),
+            f"g{x}": self._weight(xd) * losses.data_adversary(*x_fakes, cycle_share=o.cycle_share),
+            f"g{y}": self._weight(yd) * losses.data_adversary(*y_fakes, cycle_share=o.cycle_share),
             "gz": o.lambda_z * losses.latent_adversary(first, second),
         }
+
+    def _weight(self, domain: Domain) -> float:
+        return self.options.lambda_x if domain == self.net.domains[0] else self.options.lambda_y
+
+    def _letters(self, batch: Batch) -> tuple[str, str]:
+        """How the log tells the pair's domains apart: the paper's x and y where there are two, else by name."""
+        if len(self.net.domains) == 2:
+            return "x", "y"
+        return f"_{batch.domains[0].name}", f"_{batch.domains[1].name}"
 
     def _decode(self, z: Tensor, domain: Domain) -> Picture:
         out = self.net.finish(self.net.lift(z, domain.name), domain.name)
@@ -142,7 +157,7 @@ class JWDMStep(nn.Module):
         if domain.is_label:
             return self._cost(picture, target, domain)
         pool = self.options.photo_cycle_pool
-        colours = picture.colours.float()
+        colours = losses.full(picture.colours)
         if pool > 1:
             colours, target = F.avg_pool2d(colours, pool), F.avg_pool2d(target, pool)
         return self.options.photo_cycle_weight * losses.reconstruction(colours, target)

@@ -16,14 +16,16 @@ from torch import Tensor, nn
 
 from vidtrans.checkpoint import Model, save_model
 from vidtrans.errors import DeviceError, UsageError, VidtransError
+from vidtrans.nets import make_net
 from vidtrans.nets.contract import to_unit
-from vidtrans.nets.jwdm import JWDM
 from vidtrans.train.data import Frames, open_frames
+from vidtrans.train.draws import Draws
 from vidtrans.train.journal import Journal
-from vidtrans.train.jwdm_step import JWDMStep
+from vidtrans.train.methods import imported, method_named
 from vidtrans.train.optimisers import Optimisers
 from vidtrans.train.recipe import Recipe, TrainOptions, parse_recipe
 from vidtrans.train.state import load_state, save_state
+from vidtrans.train.step import Batch, Step
 
 STATE = "state.safetensors"
 MODEL = "model.safetensors"
@@ -39,15 +41,22 @@ class Progress:
     steps_per_second: float
 
 
-def total_steps(options: TrainOptions, frames: int) -> tuple[int, int, int]:
-    """(warmup, constant, decay) in steps; an epoch shows `frames` frames of each domain."""
-    per_unit = 1 if options.unit == "steps" else max(1, frames // options.batch)
+def total_steps(options: TrainOptions, frames: int, domains: int) -> tuple[int, int, int]:
+    """(warmup, constant, decay) in steps; an epoch shows `frames` frames of each domain, two domains in a step."""
+    per_unit = 1 if options.unit == "steps" else max(1, frames * domains // (2 * options.batch))
     return options.warmup * per_unit, options.constant * per_unit, options.decay * per_unit
 
 
 def rate_at(step: int, constant: int, decay: int) -> float:
     """Factor of the learning rate at a step: 1, then a straight line that would reach 0 one step after the last."""
     return 1.0 if step < constant else 1.0 - (step - constant + 1) / (decay + 1)
+
+
+def pair(draws: Draws, domains: int) -> tuple[int, int]:
+    """The two domains of a step, every unordered pair equally likely; a step trains both of its directions."""
+    first = draws.integer("pair", domains)
+    second = (first + 1 + draws.integer("pair's second", domains - 1)) % domains
+    return min(first, second), max(first, second)
 
 
 def step_seed(seed: int, step: int) -> int:
@@ -82,8 +91,10 @@ class Run:
             for number, row in enumerate(recipe.domains)
         ]
         torch.manual_seed(self.options.seed)
-        net = JWDM(recipe.net_config())
-        self.step_module = JWDMStep(net, recipe.loss, self.device, self.options.precision == "bf16").to(self.device)
+        method = method_named(recipe.method)
+        net = make_net(method.family, recipe.net_config().to_json())
+        step_class = imported(method.step)
+        self.step_module: Step = step_class(net, recipe.loss, self.device, self.options.precision).to(self.device)
         self.is_random_start = init_from is None
         if init_from is not None:
             _start_from(net, init_from)
@@ -95,7 +106,7 @@ class Run:
         self.augment = _augmentation(recipe)
         self.step = 0
         longest = max(len(frames) for frames in self.frames)
-        self.warmup, self.constant, self.decay = total_steps(self.options, longest)
+        self.warmup, self.constant, self.decay = total_steps(self.options, longest, len(self.frames))
         self.journal = Journal(folder, [row.name for row in recipe.domains])
         (folder / "recipe.json").write_text(json.dumps(recipe.to_json(), indent=1))
 
@@ -117,51 +128,69 @@ class Run:
                 show(Progress(self.step, self.total, numbers, speed))
                 self.journal.scalars(self.step, numbers, speed)
             if self.step % self.options.sample_every == 0 or self.step == end:
-                self.journal.grid(self.step, self.average, *self._batches(self.step, augmented=False))
+                self.journal.grid(self.step, self.average, self._samples(self.step))
             if self.step % self.options.save_every == 0 or self.step == end:
                 self.save()
 
     def _one_step(self) -> dict[str, Tensor]:
         """Algorithm 1, one round."""
-        torch.manual_seed(step_seed(self.options.seed, self.step))
         for optimisers in (self.adversaries, self.generators):
             optimisers.set_rate(self.options.lr * rate_at(self.step, self.constant, self.decay))
-        x, y = self._batches(self.step)
-        losses = self._reconstruct(x, y) if self.step < self.warmup else self._play(x, y)
+        batch = self._batch()
+        torch.manual_seed(step_seed(self.options.seed, self.step))
+        losses = self._reconstruct(batch) if self.step < self.warmup else self._play(batch)
         self._update_average()
         return {name: value.detach() for name, value in losses.items()}
 
-    def _reconstruct(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
-        losses = self.step_module.reconstruction_loss(x, y)
+    def _reconstruct(self, batch: Batch) -> dict[str, Tensor]:
+        losses = self.step_module.warmup_loss(batch)
         self.generators.descend(losses.values())
         return losses
 
-    def _play(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
-        """Forward, ascend Dx, Dy, Dz, descend F."""
+    def _play(self, batch: Batch) -> dict[str, Tensor]:
+        """Forward, ascend the discriminators, descend F."""
         step = self.step_module
 
-        streams = step(x, y)
+        streams = step(batch)
 
-        adversary = step.discriminator_loss(x, y, streams)
+        adversary = step.discriminator_loss(batch, streams)
         self.adversaries.descend(adversary.values())
 
         for parameter in step.discriminators():
             parameter.requires_grad_(False)
-        losses = step.generator_loss(x, y, streams)
+        losses = step.generator_loss(batch, streams)
         self.generators.descend(losses.values())
         for parameter in step.discriminators():
             parameter.requires_grad_(True)
         return {**losses, **adversary}
 
-    def _batches(self, step: int, augmented: bool = True) -> tuple[Tensor, Tensor]:
-        """Unpaired x and y (B, 3, H, W) in [-1, 1]: each domain draws its own indices."""
-        batches = []
-        for number, frames in enumerate(self.frames):
-            generator = torch.Generator().manual_seed(step_seed(self.options.seed + 7919 * (number + 1), step))
-            indices = torch.randint(len(frames), (self.options.batch,), generator=generator).tolist()
-            batch = to_unit(frames.batch(indices).to(self.device))
-            batches.append(self.augment(batch) if augmented and self.augment is not None else batch)
-        return batches[0], batches[1]
+    def _batch(self) -> Batch:
+        """Unpaired footage of this step's pair of domains: each domain draws its own frames."""
+        draws = Draws(self.options.seed, self.step, 0, self.options.batch)
+        first, second = pair(draws, len(self.frames))
+        clips = self._clips(first, draws), self._clips(second, draws)
+        return Batch((self.net.domains[first], self.net.domains[second]), clips, draws)
+
+    def _clips(self, number: int, draws: Draws) -> Tensor:
+        """(B, 1, 3, H, W) in [-1, 1] of one domain, augmented."""
+        batch = self._drawn(number, draws)
+        if self.augment is not None:
+            batch = torch.cat([self._augmented(batch[k : k + 1], number, draws, k) for k in range(draws.count)])
+        return batch.unsqueeze(1)
+
+    def _drawn(self, number: int, draws: Draws) -> Tensor:
+        indices = draws.integers(f"frames {number}", len(self.frames[number]))
+        return to_unit(self.frames[number].batch(indices).to(self.device))
+
+    def _augmented(self, row: Tensor, number: int, draws: Draws, sample: int) -> Tensor:
+        torch.manual_seed(draws.generator(f"augment {number}", sample).initial_seed())  # kornia draws from torch's own
+        assert self.augment is not None
+        return self.augment(row)
+
+    def _samples(self, step: int) -> list[Tensor]:
+        """Frames (B, 3, H, W) of every domain as they are, for the grids."""
+        draws = Draws(self.options.seed, step, 0, self.options.batch)
+        return [self._drawn(number, draws) for number in range(len(self.frames))]
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -229,7 +258,7 @@ def _augmentation(recipe: Recipe) -> nn.Module | None:
     return AugmentationSequential(*parts, data_keys=["input"]) if parts else None
 
 
-def _start_from(net: JWDM, model: Model) -> None:
+def _start_from(net: nn.Module, model: Model) -> None:
     try:
         net.load_state_dict(model.net.state_dict())
     except RuntimeError as error:

@@ -6,10 +6,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vidtrans.train.draws import Draws
+
+
+def full(numbers: Tensor) -> Tensor:
+    """At least float32: sums of many bfloat16 or float16 numbers would lose their last terms."""
+    return numbers.float() if numbers.dtype in (torch.bfloat16, torch.float16) else numbers
+
 
 def reconstruction(x: Tensor, target: Tensor) -> Tensor:
     """Eq. (7), either term: E||x - target||_1, as the mean over all numbers (J23)."""
-    return F.l1_loss(x.float(), target)
+    return F.l1_loss(full(x), target)
 
 
 def class_reconstruction(scores: Tensor, labels: Tensor) -> Tensor:
@@ -18,17 +25,17 @@ def class_reconstruction(scores: Tensor, labels: Tensor) -> Tensor:
     The theorem allows any cost; colours of classes may lie close together (pole and building are both grey), classes
     do not.
     """
-    return F.cross_entropy(scores.float(), labels)
+    return F.cross_entropy(full(scores), labels)
 
 
 def real_term(logits: Tensor) -> Tensor:
     """Eq. (8), first term, negated for descent: -E log D(x), D = sigmoid(logits)."""
-    return F.softplus(-logits.float()).mean()
+    return F.softplus(-full(logits)).mean()
 
 
 def fake_term(logits: Tensor) -> Tensor:
     """Eq. (8), second term, negated for descent: -E log(1 - D(x~))."""
-    return F.softplus(logits.float()).mean()
+    return F.softplus(full(logits)).mean()
 
 
 def data_divergence(real: Tensor, translated: Tensor, cycled: Tensor | None = None, *, cycle_share: float) -> Tensor:
@@ -63,16 +70,16 @@ def latent_adversary(first: Tensor, second: Tensor) -> Tensor:
     return real_term(first) + real_term(second)
 
 
-def prior_draw(like: Tensor, kind: str) -> Tensor:
+def prior_draw(like: Tensor, kind: str, draws: Draws) -> Tensor:
     """A draw of PZ in a latent's shape (J4).
 
     "relu": ReLU(N(0, I)), what a norm and a ReLU make of Gaussian numbers, so that a non-negative code can match it;
     "gaussian": N(0, I), for a linear embedding; "uniform": U(-1, 1).
     """
     if kind == "relu":
-        return torch.randn_like(like).relu_()
+        return draws.normal("prior", like).relu_()
     if kind == "gaussian":
-        return torch.randn_like(like)
+        return draws.normal("prior", like)
     if kind == "uniform":
-        return torch.rand_like(like) * 2.0 - 1.0
+        return draws.uniform("prior", like) * 2.0 - 1.0
     raise ValueError(f"prior must be relu, gaussian or uniform, not {kind!r}")

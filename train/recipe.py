@@ -8,16 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vidtrans.errors import UsageError, nearest_names
+from vidtrans.errors import UsageError, nearest_names, one_of
+from vidtrans.nets import config_class
 from vidtrans.nets.contract import Domain
-from vidtrans.nets.jwdm import JWDMConfig
+from vidtrans.train.methods import imported, method_named
 
 RECIPES = Path(__file__).parent / "recipes"
-
-
-def _one_of(field_name: str, value: object, allowed: tuple[object, ...]) -> None:
-    if value not in allowed:
-        raise UsageError(f"{field_name} must be one of {', '.join(map(str, allowed))}, not {value!r}")
 
 
 @dataclass(frozen=True)
@@ -75,50 +71,6 @@ class DataOptions:
 
 
 @dataclass(frozen=True)
-class LossOptions:
-    """Weights and choices of the objective; the defaults are the paper's with the decisions J4-J10 of docs/method.md.
-
-    Attributes:
-        lambda_x, lambda_y, lambda_z: weights of the divergences in Eq. (6).
-        cycle_share: lambda of Eqs. (19), (20), the share of cycle reconstructions among a discriminator's fakes.
-        prior: "relu", "gaussian" or "uniform" (J4).
-        discriminator: "table5", "patch70" or "coordinates"; discriminator_width: channels of its first layer.
-        latent_discriminator_width: channels of Dz's hidden layers.
-        label_cost: "l1" on colours (the paper) or "cross_entropy" on a palette head's class scores.
-        label_weight: factor of a label domain's terms in Eq. (7); 1 in the paper. Cross-entropy in nats is several
-            times larger than an L1 distance, and would leave the photo domain little of the optimiser's steps.
-        hard_cycle: a cycle through labels encodes pure class colours (straight-through gradient).
-        photo_cycle_weight: factor of the photo domain's cycle term in Eq. (7); 1 in the paper.
-        photo_cycle_pool: the photo's cycle term compares means of squares this many pixels wide; 1 in the paper.
-    """
-
-    lambda_x: float = 0.1
-    lambda_y: float = 0.1
-    lambda_z: float = 0.1
-    cycle_share: float = 0.5
-    prior: str = "relu"
-    discriminator: str = "table5"
-    discriminator_width: int = 64
-    latent_discriminator_width: int = 512
-    label_cost: str = "l1"
-    label_weight: float = 1.0
-    hard_cycle: bool = False
-    photo_cycle_weight: float = 1.0
-    photo_cycle_pool: int = 1
-
-    def __post_init__(self) -> None:
-        if not 0.0 <= self.cycle_share < 1.0:
-            raise UsageError(f"loss.cycle_share must be in [0, 1), not {self.cycle_share}")
-        if min(self.lambda_x, self.lambda_y, self.lambda_z, self.photo_cycle_weight, self.label_weight) < 0.0:
-            raise UsageError("weights of the loss must not be negative")
-        if min(self.discriminator_width, self.latent_discriminator_width, self.photo_cycle_pool) < 1:
-            raise UsageError("widths and photo_cycle_pool of the loss must be at least 1")
-        _one_of("loss.prior", self.prior, ("relu", "gaussian", "uniform"))
-        _one_of("loss.discriminator", self.discriminator, ("table5", "patch70", "coordinates"))
-        _one_of("loss.label_cost", self.label_cost, ("l1", "cross_entropy"))
-
-
-@dataclass(frozen=True)
 class TrainOptions:
     """Length, speed and bookkeeping of a run.
 
@@ -160,42 +112,45 @@ class TrainOptions:
             raise UsageError(f"train.warmup must be from 0 to train.constant ({self.constant}), not {self.warmup}")
         if not (0.0 <= self.ema < 1.0 and self.lr > 0.0):
             raise UsageError("train.ema must be in [0, 1) and train.lr above 0")
-        _one_of("train.optimiser", self.optimiser, ("adam", "muon"))
-        _one_of("train.unit", self.unit, ("steps", "epochs"))
-        _one_of("train.precision", self.precision, ("fp32", "bf16"))
+        one_of("train.optimiser", self.optimiser, ("adam", "muon"))
+        one_of("train.unit", self.unit, ("steps", "epochs"))
+        one_of("train.precision", self.precision, ("fp32", "bf16"))
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A whole training run. net: fields of JWDMConfig but domains and trained_size, which follow from the rest."""
+    """A whole training run.
+
+    Attributes:
+        domains: two or more; a model of many domains shares one latent space, and every step trains one pair of them.
+        method: a row of methods.METHODS.
+        net: fields of the method's network config but domains and trained_size, which follow from the rest.
+        loss: the method's options (`LossOptions` of jwdm_options.py for jwdm).
+    """
 
     domains: tuple[DomainData, ...]
+    method: str = "jwdm"
     net: dict[str, Any] = field(default_factory=dict)
     data: DataOptions = field(default_factory=DataOptions)
-    loss: LossOptions = field(default_factory=LossOptions)
+    loss: Any = None
     train: TrainOptions = field(default_factory=TrainOptions)
 
     def __post_init__(self) -> None:
-        if len(self.domains) != 2:
-            raise UsageError(f"a recipe needs two [[domains]], this one has {len(self.domains)}")
-        config = self.net_config()
+        if len(self.domains) < 2:
+            raise UsageError(f"a recipe needs two or more [[domains]], this one has {len(self.domains)}")
+        if self.loss is None:
+            object.__setattr__(self, "loss", imported(method_named(self.method).options)())
         width, height = self.data.trained_size
         if width % 4 or height % 4:
             raise UsageError(f"the training size {width}x{height} must be divisible by 4")
-        if self.loss.discriminator == "table5" and min(width, height) < 64:
-            raise UsageError(f"the table5 discriminator needs 64x64 pixels at least, not {width}x{height}")
-        if self.loss.prior == "relu" and config.embedding == "linear":
-            raise UsageError("a linear embedding needs loss.prior gaussian or uniform")
-        scores = any(row.kind == "label" for row in self.domains) and config.label_head == "palette"
-        if not scores and (self.loss.label_cost == "cross_entropy" or self.loss.hard_cycle):
-            raise UsageError("cross_entropy and hard_cycle need a label domain and net.label_head palette")
+        self.loss.check(self)
 
-    def net_config(self) -> JWDMConfig:
-        known = [f.name for f in dataclasses.fields(JWDMConfig) if f.name not in ("domains", "trained_size")]
+    def net_config(self) -> Any:
+        """The network's config, of the method's family."""
+        cls = config_class(method_named(self.method).family)
+        known = [f.name for f in dataclasses.fields(cls) if f.name not in ("domains", "trained_size")]
         _check_keys("net", self.net, known)
-        return JWDMConfig(
-            domains=tuple(row.domain for row in self.domains), trained_size=self.data.trained_size, **self.net
-        )
+        return cls(domains=tuple(row.domain for row in self.domains), trained_size=self.data.trained_size, **self.net)
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -223,11 +178,13 @@ def parse_recipe(table: dict[str, Any]) -> Recipe:
         UsageError: an unknown key (the nearest known one is named) or a value that does not fit.
     """
     _check_keys("recipe", table, [f.name for f in dataclasses.fields(Recipe)])
+    method = table.get("method", "jwdm")
     return Recipe(
+        method=method,
         domains=tuple(_section(DomainData, "domains", row) for row in table.get("domains", ())),
         net=dict(table.get("net", {})),
         data=_section(DataOptions, "data", table.get("data", {})),
-        loss=_section(LossOptions, "loss", table.get("loss", {})),
+        loss=_section(imported(method_named(method).options), "loss", table.get("loss", {})),
         train=_section(TrainOptions, "train", table.get("train", {})),
     )
 
