@@ -16,7 +16,8 @@ from vidtrans.checkpoint import load_model
 from vidtrans.nets.jwdm import JWDM
 from vidtrans.train.draws import Draws
 from vidtrans.train.jwdm_step import JWDMStep
-from vidtrans.train.loop import STATE, Run, pair, total_steps
+from vidtrans.train.keep import STATE
+from vidtrans.train.loop import Run, pair, total_steps
 from vidtrans.train.recipe import Recipe, TrainOptions, parse_recipe
 from vidtrans.train.step import Batch
 
