@@ -17,7 +17,8 @@ from vidtrans.nets.jwdm import JWDM
 from vidtrans.train.batches import pair
 from vidtrans.train.draws import Draws
 from vidtrans.train.jwdm_step import JWDMStep
-from vidtrans.train.loop import STATE, Run, total_steps
+from vidtrans.train.keep import STATE
+from vidtrans.train.loop import Run, total_steps
 from vidtrans.train.recipe import Recipe, TrainOptions, parse_recipe
 from vidtrans.train.step import Batch
 

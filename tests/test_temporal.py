@@ -22,7 +22,8 @@ from vidtrans.train.data import StreetFrames
 from vidtrans.train.domains import StreetView
 from vidtrans.train.draws import Draws
 from vidtrans.train.jwdm_step import JWDMStep
-from vidtrans.train.loop import STATE, Run
+from vidtrans.train.keep import STATE
+from vidtrans.train.loop import Run
 from vidtrans.train.recipe import Recipe, parse_recipe
 from vidtrans.train.step import Batch
 from vidtrans.train.temporal import between, between_place

@@ -25,7 +25,8 @@ from vidtrans.train.data.videos import SeekingVideo
 from vidtrans.train.draws import Draws
 from vidtrans.train.jwdm_options import LossOptions
 from vidtrans.train.jwdm_step import JWDMStep
-from vidtrans.train.loop import MODEL, STATE, Run, rate_at, saved_recipe, total_steps
+from vidtrans.train.keep import MODEL, STATE
+from vidtrans.train.loop import Run, rate_at, saved_recipe, total_steps
 from vidtrans.train.metrics import Confusion, psnr
 from vidtrans.train.recipe import (
     RECIPES,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import torch
 from torch import Tensor
@@ -85,6 +85,16 @@ class Batches:
             pictures = self._prepared(x, numbers[0], part), self._prepared(y, numbers[1], part)
             batches.append(Batch(domains, pictures, part))
         return batches
+
+    @property
+    def frames_per_step(self) -> int:
+        """Frames of both domains in a step, on all ranks."""
+        return 2 * self._options.batch * len(self._offsets(self.draws(0)[0]))
+
+    def settle(self) -> None:
+        """Wait until nothing is read ahead, so that the frames may be read by others."""
+        if self._ahead is not None:
+            wait([self._ahead[1]])
 
     def samples(self, step: int, number: int) -> Tensor:
         """Frames (B, 3, H, W) of one domain as they are, for people to look at."""

@@ -11,6 +11,7 @@ from typing import Any
 from vidtrans.errors import UsageError, nearest_names, one_of
 from vidtrans.nets import config_class
 from vidtrans.nets.contract import Domain
+from vidtrans.train.keep_options import KeepOptions
 from vidtrans.train.methods import imported, method_named
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -164,6 +165,7 @@ class Recipe:
         method: a row of methods.METHODS.
         net: fields of the method's network config but domains and trained_size, which follow from the rest.
         loss: the method's options (`LossOptions` of jwdm_options.py for jwdm).
+        keep: checkpoints, and when to give up.
     """
 
     domains: tuple[DomainData, ...]
@@ -172,6 +174,7 @@ class Recipe:
     data: DataOptions = field(default_factory=DataOptions)
     loss: Any = None
     train: TrainOptions = field(default_factory=TrainOptions)
+    keep: KeepOptions = field(default_factory=KeepOptions)
 
     def __post_init__(self) -> None:
         if len(self.domains) < 2:
@@ -224,6 +227,7 @@ def parse_recipe(table: dict[str, Any]) -> Recipe:
         data=_section(DataOptions, "data", table.get("data", {})),
         loss=_section(imported(method_named(method).options), "loss", table.get("loss", {})),
         train=_section(TrainOptions, "train", table.get("train", {})),
+        keep=_section(KeepOptions, "keep", table.get("keep", {})),
     )
 
 

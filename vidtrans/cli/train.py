@@ -2,18 +2,44 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import click
 
+NEWEST, AUTO = "newest", "auto"
 
-@click.command("train")
+
+class _Command(click.Command):
+    """--resume may stand alone or before auto or a step: click itself would take whatever follows for its value."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        joined: list[str] = []
+        waiting = iter(args)
+        for word in waiting:
+            if word != "--resume":
+                joined.append(word)
+                continue
+            following = next(waiting, None)
+            if following is not None and re.fullmatch(rf"{AUTO}|[0-9]+", following):
+                joined.append(f"{word}={following}")
+            else:
+                joined += [f"{word}={NEWEST}", *([] if following is None else [following])]
+        return super().parse_args(ctx, joined)
+
+
+@click.command("train", cls=_Command)
 @click.argument("recipe")
 @click.option(
     "-o", "--out", type=click.Path(file_okay=False, path_type=Path), help="Run folder.  [default: runs/RECIPE]"
 )
 @click.option("--set", "changes", multiple=True, metavar="SECTION.KEY=VALUE", help="Change one value of the recipe.")
-@click.option("--resume", is_flag=True, help="Continue the run in the folder, exactly where it was saved.")
+@click.option(
+    "--resume",
+    metavar="[auto|STEP]",
+    help="Continue the run in the folder exactly where it was saved, or from an older checkpoint at STEP; auto: start "
+    "it if nothing was saved yet.",
+)
 @click.option("--init-from", metavar="MODEL", help="Start the generators from a finished model, discriminators fresh.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1 ...")
 @click.option(
@@ -25,7 +51,7 @@ def command(
     recipe: str,
     out: Path | None,
     changes: tuple[str, ...],
-    resume: bool,
+    resume: str | None,
     init_from: str | None,
     device: str,
     cache: Path | None,
@@ -33,8 +59,10 @@ def command(
     """Train a model on unpaired footage.
 
     RECIPE is a TOML file, or one of the bundled recipes: street (the bundled model), jwdm and jwae (the papers'
-    settings). The run folder gets the model (usable at once as --model RUNFOLDER), the state to resume from, sample
-    grids, TensorBoard curves and train.jsonl.
+    settings). The run folder gets the model (usable at once as --model RUNFOLDER), checkpoints to resume from,
+    pictures, TensorBoard curves, train.jsonl and at the end report.html.
+
+    SIGTERM, or Ctrl-C once, ends the run after the step at hand and saves it: exit code 6, and --resume continues.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -44,29 +72,30 @@ def command(
     from vidtrans.checkpoint import load_model
     from vidtrans.errors import UsageError
     from vidtrans.text import plain
-    from vidtrans.train.loop import MODEL, STATE, Progress, Run
+    from vidtrans.train.keep import MODEL, STATE
+    from vidtrans.train.loop import Progress, Run
     from vidtrans.train.recipe import load_recipe
+    from vidtrans.train.report import finish
 
     parsed = load_recipe(recipe, changes)
     folder = out or Path("runs") / Path(recipe).stem
-    if (folder / STATE).exists() and not resume:
+    is_there = (folder / STATE).exists()
+    if is_there and resume is None:
         raise UsageError(
             f"{folder} holds a run already; add --resume to continue it or choose another folder with --out"
         )
-    if resume and init_from:
-        raise UsageError("--resume continues a run, --init-from starts one; give one of the two")
+    if resume not in (None, AUTO) and init_from:
+        raise UsageError("--resume continues a run, --init-from starts one; give one of the two, or --resume auto")
+    continues = resume is not None and (resume != AUTO or is_there)
     console = Console(stderr=True)
-    model = load_model(init_from) if init_from else None
-    run = Run(
-        parsed,
-        folder,
-        device=device,
-        cache=cache,
-        init_from=model,
-        report=lambda text: console.print(Text(plain(text))),
-    )
-    if resume:
-        run.resume()
+
+    def say(text: str) -> None:
+        console.print(Text(plain(text)))
+
+    model = load_model(init_from) if init_from and not continues else None
+    run = Run(parsed, folder, device=device, cache=cache, init_from=model, report=say)
+    if continues:
+        run.resume(int(resume) if resume and resume.isdecimal() else None)
     columns = (
         BarColumn(),
         MofNCompleteColumn(),
@@ -86,4 +115,5 @@ def command(
                 console.print(line, highlight=False, soft_wrap=True)
 
         run.advance(show=show)
-    console.print(Text(plain(f"{folder / MODEL}: done, {run.total} steps")))
+    page = finish(run)
+    say(f"{folder / MODEL}: done, {run.total} steps; {page} shows how it went")

@@ -111,7 +111,10 @@ ENCODER = ("codec", "crf", "preset", "pix_fmt", "encode")
 )
 @click.option("-y", "overwrite", is_flag=True, help="Replace outputs that exist.")
 @click.option(
-    "--model", default=DEFAULTS["model"], show_default=True, help="A bundled name, a model file or a run folder."
+    "--model",
+    default=DEFAULTS["model"],
+    show_default=True,
+    help="A name (vidtrans models list), a model file or a run folder.",
 )
 @click.option(
     "--size",

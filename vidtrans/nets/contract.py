@@ -103,6 +103,19 @@ def domain_named(domains: tuple[Domain, ...], name: str) -> Domain:
     raise UsageError(f"the model has no domain {name!r}; {nearest_names(name, [domain.name for domain in domains])}")
 
 
+def direction(domains: tuple[Domain, ...], to: str | None, from_: str | None) -> tuple[str, str]:
+    """(source, target) of a translation: by default into the second domain, from the first other one.
+
+    Raises:
+        UsageError: a domain that is not there, or the same one twice.
+    """
+    target = domain_named(domains, to or domains[1].name).name
+    source = domain_named(domains, from_ or next(d.name for d in domains if d.name != target)).name
+    if source == target:
+        raise UsageError(f"--from and --to are both {target}; translate into another domain")
+    return source, target
+
+
 def domains_to_json(domains: tuple[Domain, ...]) -> list[dict[str, Any]]:
     return [asdict(domain) for domain in domains]
 
