@@ -8,16 +8,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from kornia.augmentation import AugmentationSequential, RandomCrop, RandomHorizontalFlip
 from torch import Tensor, nn
 
 from vidtrans.checkpoint import Model, save_model
 from vidtrans.errors import DeviceError, UsageError, VidtransError
 from vidtrans.nets.contract import to_unit
 from vidtrans.nets.jwdm import JWDM
+from vidtrans.train.augment import Augment, sample_seed
 from vidtrans.train.data import Frames, open_frames
 from vidtrans.train.journal import Journal
 from vidtrans.train.jwdm_step import JWDMStep
@@ -92,7 +91,7 @@ class Run:
         kind, lr, betas = self.options.optimiser, self.options.lr, self.options.betas
         self.generators = Optimisers(net.parameters(), kind, lr, betas)
         self.adversaries = Optimisers(self.step_module.discriminators(), "adam", lr, betas)
-        self.augment = _augmentation(recipe)
+        self.augment = Augment(recipe.data)
         self.step = 0
         longest = max(len(frames) for frames in self.frames)
         self.warmup, self.constant, self.decay = total_steps(self.options, longest)
@@ -160,7 +159,10 @@ class Run:
             generator = torch.Generator().manual_seed(step_seed(self.options.seed + 7919 * (number + 1), step))
             indices = torch.randint(len(frames), (self.options.batch,), generator=generator).tolist()
             batch = to_unit(frames.batch(indices).to(self.device))
-            batches.append(self.augment(batch) if augmented and self.augment is not None else batch)
+            if augmented:
+                seeds = [sample_seed(self.options.seed, step, number, place) for place in range(len(indices))]
+                batch = self.augment(batch, seeds, is_label=self.recipe.domains[number].domain.is_label)
+            batches.append(batch)
         return batches[0], batches[1]
 
     @torch.no_grad()
@@ -217,16 +219,6 @@ def training_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise DeviceError(f"device {name!r} cannot be used ({str(error).splitlines()[0]}); try --device cpu") from error
     return device
-
-
-def _augmentation(recipe: Recipe) -> nn.Module | None:
-    parts: list[Any] = []
-    if recipe.data.crop is not None:
-        width, height = recipe.data.crop
-        parts.append(RandomCrop((height, width)))
-    if recipe.data.flip:
-        parts.append(RandomHorizontalFlip(p=0.5))
-    return AugmentationSequential(*parts, data_keys=["input"]) if parts else None
 
 
 def _start_from(net: JWDM, model: Model) -> None:
