@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from kornia.augmentation import AugmentationSequential, RandomCrop, RandomHorizontalFlip
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -22,9 +21,9 @@ from vidtrans.errors import DeviceError, OutputError, TrainingStopped, UsageErro
 from vidtrans.files import write_atomically
 from vidtrans.nets import make_net
 from vidtrans.train import pictures
-from vidtrans.train.batches import Augment, Batches
+from vidtrans.train.augment import Augment
+from vidtrans.train.batches import Batches
 from vidtrans.train.data import Frames, open_frames
-from vidtrans.train.draws import Draws
 from vidtrans.train.health import Health
 from vidtrans.train.held_back import held_back, score
 from vidtrans.train.journal import Journal
@@ -130,7 +129,7 @@ class Run:
             self.options,
             self.device,
             offsets=self.step_module.offsets,
-            augment=_augmentation(recipe),
+            augment=Augment(recipe.data),
             ranks=self.ranks,
         )
         self.step = 0
@@ -373,24 +372,6 @@ def _hasten(parts: list[nn.Module], options: TrainOptions) -> None:
             part.forward = partial(checkpoint, part.forward, use_reentrant=False)
         if options.compile:
             part.compile()
-
-
-def _augmentation(recipe: Recipe) -> Augment | None:
-    parts: list[Any] = []
-    if recipe.data.crop is not None:
-        width, height = recipe.data.crop
-        parts.append(RandomCrop((height, width), same_on_batch=True))
-    if recipe.data.flip:
-        parts.append(RandomHorizontalFlip(p=0.5, same_on_batch=True))
-    if not parts:
-        return None
-    change = AugmentationSequential(*parts, data_keys=["input"])
-
-    def augment(frames: Tensor, number: int, draws: Draws, sample: int) -> Tensor:
-        torch.manual_seed(draws.generator(f"augment {number}", sample).initial_seed())  # kornia draws from torch's own
-        return change(frames)
-
-    return augment
 
 
 @contextmanager

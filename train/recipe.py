@@ -11,6 +11,8 @@ from typing import Any
 from vidtrans.errors import UsageError, nearest_names, one_of
 from vidtrans.nets import config_class
 from vidtrans.nets.contract import Domain
+from vidtrans.palette_files import palette_from
+from vidtrans.palettes import Palette
 from vidtrans.train.keep_options import KeepOptions
 from vidtrans.train.methods import imported, method_named
 
@@ -22,7 +24,8 @@ class DomainData:
     """One domain and where its frames come from.
 
     Attributes:
-        name, kind, palette: as in nets.contract.Domain.
+        name, kind: as in nets.contract.Domain.
+        palette: the same; in TOML also a palette file (vidtrans/palette_files.py) or a table of its own.
         data: a folder, or "READER:FOLDER?option=value" (see data/layouts.py and docs/training.md), or "street:scene" |
             "street:segmentation" | "street:spring" ... for rendered frames.
     """
@@ -30,7 +33,7 @@ class DomainData:
     name: str
     data: str
     kind: str = "photo"
-    palette: str | None = None
+    palette: str | Palette | None = None
 
     @property
     def domain(self) -> Domain:
@@ -222,7 +225,10 @@ def parse_recipe(table: dict[str, Any]) -> Recipe:
     method = table.get("method", "jwdm")
     return Recipe(
         method=method,
-        domains=tuple(_section(DomainData, "domains", row) for row in table.get("domains", ())),
+        domains=tuple(
+            _section(DomainData, "domains", {**row, "palette": palette_from(row.get("palette"))})
+            for row in table.get("domains", ())
+        ),
         net=dict(table.get("net", {})),
         data=_section(DataOptions, "data", table.get("data", {})),
         loss=_section(imported(method_named(method).options), "loss", table.get("loss", {})),
