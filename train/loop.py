@@ -77,7 +77,16 @@ class Run:
         self.device = training_device(device)
         folder.mkdir(parents=True, exist_ok=True)
         self.frames: list[Frames] = [
-            open_frames(row, number, recipe.data, cache or folder / "cache", report)
+            open_frames(
+                row,
+                number,
+                recipe.data,
+                cache or folder / "cache",
+                report,
+                lists=folder / "data",
+                resumed=(folder / STATE).is_file(),
+                device=str(self.device),
+            )
             for number, row in enumerate(recipe.domains)
         ]
         torch.manual_seed(self.options.seed)

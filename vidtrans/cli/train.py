@@ -13,6 +13,7 @@ import click
     "-o", "--out", type=click.Path(file_okay=False, path_type=Path), help="Run folder.  [default: runs/RECIPE]"
 )
 @click.option("--set", "changes", multiple=True, metavar="SECTION.KEY=VALUE", help="Change one value of the recipe.")
+@click.option("--strict", is_flag=True, help="End at the first file that cannot be read, in place of skipping it.")
 @click.option("--resume", is_flag=True, help="Continue the run in the folder, exactly where it was saved.")
 @click.option("--init-from", metavar="MODEL", help="Start the generators from a finished model, discriminators fresh.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1 ...")
@@ -25,6 +26,7 @@ def command(
     recipe: str,
     out: Path | None,
     changes: tuple[str, ...],
+    strict: bool,
     resume: bool,
     init_from: str | None,
     device: str,
@@ -47,7 +49,7 @@ def command(
     from vidtrans.train.loop import MODEL, STATE, Progress, Run
     from vidtrans.train.recipe import load_recipe
 
-    parsed = load_recipe(recipe, changes)
+    parsed = load_recipe(recipe, (*changes, "data.strict=true") if strict else changes)
     folder = out or Path("runs") / Path(recipe).stem
     if (folder / STATE).exists() and not resume:
         raise UsageError(
