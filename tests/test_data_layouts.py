@@ -174,7 +174,7 @@ def test_label_images_of_every_kind_with_any_palette(tmp_path: Path) -> None:
     two = Palette("two", ("off", "on"), ((1, 1, 1), (2, 2, 2)))
     mask = tmp_path / "mask.png"
     Image.fromarray(values == 1).save(mask)
-    assert [tuple(read_label(mask, two)[0, x]) for x in (5, 15)] == [(1, 1, 1), (2, 2, 2)]
+    assert [tuple(read_label(mask, two)[0][0, x]) for x in (5, 15)] == [(1, 1, 1), (2, 2, 2)]
 
 
 def test_what_does_not_fit_is_refused_in_a_sentence(tmp_path: Path, cityscapes: Path) -> None:

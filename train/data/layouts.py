@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from vidtrans.errors import InputError, UsageError, nearest_names
@@ -228,6 +228,13 @@ def parse_source(text: str) -> Source:
             raise UsageError(f"{reader} has no option {key!r}; {nearest_names(key, known_options)}")
         options[key] = value
     return Source(reader, Path(path_text), options)
+
+
+def everything(source: Source) -> Source:
+    """With all parts of a data set, where the source does not choose."""
+    if "part" in READERS[source.reader].options and "part" not in source.options:
+        return replace(source, options={**source.options, "part": "all"})
+    return source
 
 
 def find_footage(source: Source, is_label: bool) -> Footage:

@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "upsample": ("vidtrans.cli.upsample", "Raise a video's frame rate and translate it, in one pass."),
     "render": ("vidtrans.cli.render", "Render a clip of the procedural street, in any domain."),
     "train": ("vidtrans.cli.train", "Train a model on unpaired footage."),
+    "data": ("vidtrans.cli.data", "Look at footage before training on it."),
     "bench": ("vidtrans.cli.bench", "Measure the engines of this machine."),
     "doctor": ("vidtrans.cli.doctor", "What this installation can do, and what to install for more."),
     "engine": ("vidtrans.cli.engine", "Build, list and remove the TensorRT plans that are kept."),
