@@ -58,6 +58,7 @@ class DataOptions:
         test_share: the last part of each domain's frames in time that training does not see; its list and that of the
             frames it sees stand in the run folder. Not for rendered streets, which are held out by their seeds.
         test_clip: frames of a test clip; clips never cross the border of a sequence or of a part.
+        strict: a file that cannot be read ends the run; else the next one takes its place, and it is named.
         street_frames: instants drawn per `street:` domain.
         street_frames_per_seed: instants taken from each rendered street.
         street_seed: first seed; domain number d starts at street_seed + d * 1,000,000, so no street is in two domains.
@@ -74,6 +75,7 @@ class DataOptions:
     jitter: float = 0.0
     test_share: float = 0.0
     test_clip: int = 9
+    strict: bool = False
     street_frames: int = 2000
     street_frames_per_seed: int = 4
     street_seed: int = 1_000_000
