@@ -22,7 +22,7 @@ setup(
     python_requires=">=3.11",
     # vidtrans/engines and vidtrans/train are links to the folders of the top level, so this finds every package once.
     packages=find_packages(include=["vidtrans", "vidtrans.*"]),
-    package_data={"vidtrans.models": ["*.safetensors"], "vidtrans.train": ["recipes/*.toml"]},
+    package_data={"vidtrans.models": ["*.safetensors", "*.sha256"], "vidtrans.train": ["recipes/*.toml"]},
     install_requires=[
         "torch>=2.10",
         "torchvision",
@@ -38,7 +38,7 @@ setup(
         'decord; platform_machine == "x86_64" and sys_platform == "linux"',
     ],
     extras_require={
-        "train": ["tensorboard"],
+        "train": ["tensorboard", "lightning-fabric>=2.6"],
         "int8": INT8,
         "onnx": ONNX,
         "tensorrt": [*ONNX, "tensorrt>=10.9"],
@@ -46,6 +46,7 @@ setup(
         "test": [
             "pytest",
             "tensorboard",
+            "lightning-fabric>=2.6",
             "ruff",
             "mypy",
             "onnxruntime",

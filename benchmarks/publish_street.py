@@ -2,18 +2,19 @@
 
     python benchmarks/publish_street.py runs/street
 
-writes vidtrans/models/street.safetensors (half precision, the figures in its metadata) and docs/model-card.md. Without
-a run it writes the card of a model that is still to be trained: what is frozen before the counted run.
+writes vidtrans/models/street.safetensors (half precision, the figures in its metadata), its hash beside it and
+docs/model-card.md. Without a run it writes the card of a model that is still to be trained: what is frozen before the
+counted run.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 from pathlib import Path
 from typing import Any
 
 from vidtrans.checkpoint import load_model, save_model
+from vidtrans.library import record_hash
 from vidtrans.train.data import street_hash
 from vidtrans.train.evaluate import BLIND_SEEDS, HELD_OUT_SEEDS, STARTS, evaluate_street, table
 from vidtrans.train.recipe import load_recipe
@@ -81,11 +82,10 @@ def card(model: Any | None, figures: str) -> str:
     streets = -(-data.street_frames // data.street_frames_per_seed)
     training = PENDING
     if model is not None:
-        digest = hashlib.sha256(MODEL.read_bytes()).hexdigest()
         training = (
             f"{model.trained['step']:,} steps of {batch} frames per domain at {data.size[0]}x{data.size[1]}; "
             f"{data.street_frames:,} frames of {streets} streets per domain. "
-            f"File: {MODEL.stat().st_size / 1e6:.1f} MB, SHA-256 `{digest}`."
+            f"File: {MODEL.stat().st_size / 1e6:.1f} MB, SHA-256 `{model.sha256}`."
         )
     first, second = (
         range(data.street_seed + k * 1_000_000, data.street_seed + k * 1_000_000 + streets) for k in (0, 1)
@@ -116,6 +116,7 @@ def main() -> None:
     save_model(MODEL, model.net, trained=model.trained, half=True)
     scores = evaluate_street(load_model(MODEL).net, report=print)
     save_model(MODEL, model.net, trained=model.trained, quality=scores.to_json(), half=True)
+    record_hash(MODEL)  # what vidtrans models verify compares with
     CARD.write_text(card(load_model(MODEL), table(scores)))
     print(table(scores))
 

@@ -20,20 +20,24 @@ from vidtrans.errors import InputError, UsageError
 from vidtrans.nets.jwdm import JWDM
 from vidtrans.palettes import STREET
 from vidtrans.train import losses
-from vidtrans.train.data import StreetFrames, _SeekingVideo, open_frames
+from vidtrans.train.data import StreetFrames, open_frames
+from vidtrans.train.data.videos import SeekingVideo
+from vidtrans.train.draws import Draws
+from vidtrans.train.jwdm_options import LossOptions
 from vidtrans.train.jwdm_step import JWDMStep
-from vidtrans.train.loop import MODEL, STATE, Run, rate_at, saved_recipe, total_steps
+from vidtrans.train.keep import MODEL, STATE
+from vidtrans.train.loop import Run, rate_at, saved_recipe, total_steps
 from vidtrans.train.metrics import Confusion, psnr
 from vidtrans.train.recipe import (
     RECIPES,
     DataOptions,
     DomainData,
-    LossOptions,
     Recipe,
     TrainOptions,
     load_recipe,
     parse_recipe,
 )
+from vidtrans.train.step import Batch
 from vidtrans.train.workers import in_order
 
 SMALL: dict[str, Any] = {
@@ -66,54 +70,31 @@ def small(**changes: dict[str, Any]) -> Recipe:
 # Losses
 
 
-def test_divergences_are_the_papers_expectations() -> None:
-    real, fake, cycled = (torch.tensor([value]) for value in (0.3, -1.2, 0.7))
-
-    def d(logit: torch.Tensor) -> float:
-        return 1 / (1 + math.exp(-float(logit)))
-
-    by_hand = -math.log(d(real)) - 0.25 * math.log(1 - d(cycled)) - 0.75 * math.log(1 - d(fake))
-    assert losses.data_divergence(real, fake, cycled, cycle_share=0.25).item() == pytest.approx(by_hand, abs=1e-6)
-    by_hand = -0.25 * math.log(d(cycled)) - 0.75 * math.log(d(fake))
-    assert losses.data_adversary(fake, cycled, cycle_share=0.25).item() == pytest.approx(by_hand, abs=1e-6)
-    by_hand = -2 * math.log(d(real)) - math.log(1 - d(fake)) - math.log(1 - d(cycled))
-    assert losses.latent_divergence(real, fake, cycled).item() == pytest.approx(by_hand, abs=1e-6)
-
-
-def test_without_cycle_share_the_term_is_cyclegans() -> None:
-    # J9: lambda -> 0 in Eqs. (19), (20).
-    real, fake, cycled = torch.randn(3, 2, 1, 4, 8)
-    plain = losses.real_term(real) + losses.fake_term(fake)
-    assert torch.equal(losses.data_divergence(real, fake, cycle_share=0.0), plain)
-    almost = losses.data_divergence(real, fake, cycled, cycle_share=1e-9)
-    torch.testing.assert_close(almost, plain, rtol=0, atol=1e-6)
-    assert torch.equal(losses.data_adversary(fake, cycle_share=0.0), losses.real_term(fake))
-
-
 def test_the_relu_prior_is_what_norm_and_relu_make_of_gaussians() -> None:
-    torch.manual_seed(0)
-    draw = losses.prior_draw(torch.empty(4, 8, 64, 64), "relu")
+    draws = Draws(seed=0, step=0, first=0, count=4)
+    draw = losses.prior_draw(torch.empty(4, 8, 64, 64), "relu", draws)
     assert draw.min() == 0
     assert draw.mean().item() == pytest.approx(0.399, abs=0.005)
     assert draw.var().item() == pytest.approx(0.341, abs=0.005)
-    assert losses.prior_draw(draw, "gaussian").std().item() == pytest.approx(1, abs=0.01)
-    assert losses.prior_draw(draw, "uniform").abs().max() <= 1
+    assert losses.prior_draw(draw, "gaussian", draws).std().item() == pytest.approx(1, abs=0.01)
+    assert losses.prior_draw(draw, "uniform", draws).abs().max() <= 1
 
 
 # Algorithm 1
 
 
-def step_for(recipe: Recipe) -> tuple[JWDMStep, torch.Tensor, torch.Tensor]:
+def step_for(recipe: Recipe) -> tuple[JWDMStep, Batch]:
     torch.manual_seed(0)
-    step = JWDMStep(JWDM(recipe.net_config()), recipe.loss, torch.device("cpu"), bf16=False)
+    step = JWDMStep(JWDM(recipe.net_config()), recipe, torch.device("cpu"))
     labels = torch.randint(len(STREET), (2, 36, 48))
     y = torch.from_numpy(STREET.colour(labels.numpy())).movedim(-1, 1).float() / 127.5 - 1
-    return step, torch.rand(2, 3, 36, 48) * 2 - 1, y
+    clips = (torch.rand(2, 1, 3, 36, 48) * 2 - 1, y.unsqueeze(1))
+    return step, Batch(step.net.domains, clips, Draws(seed=0, step=0, first=0, count=2))
 
 
 def test_streams_are_the_papers_compositions() -> None:
-    step, x, y = step_for(small(loss={"hard_cycle": False}))
-    net, streams = step.net, step(x, y)
+    step, batch = step_for(small(loss={"hard_cycle": False}))
+    net, streams, x, y = step.net, step(batch), batch.x, batch.y
 
     def close(got: torch.Tensor, want: torch.Tensor) -> None:
         torch.testing.assert_close(got, want, rtol=0, atol=1e-5)
@@ -128,23 +109,23 @@ def test_streams_are_the_papers_compositions() -> None:
 
 
 def test_the_ascent_moves_discriminators_only_and_the_descent_generators_only() -> None:
-    step, x, y = step_for(small())
-    streams = step(x, y)
-    sum(step.discriminator_loss(x, y, streams).values()).backward()
+    step, batch = step_for(small())
+    streams = step(batch)
+    sum(step.discriminator_loss(batch, streams).values()).backward()
     assert all(parameter.grad is None for parameter in step.net.parameters())
     assert all(parameter.grad is not None for parameter in step.discriminators())
     for parameter in step.discriminators():
         parameter.grad = None
         parameter.requires_grad_(False)
-    sum(step.generator_loss(x, y, streams).values()).backward()
+    sum(step.generator_loss(batch, streams).values()).backward()
     assert all(parameter.grad is not None for parameter in step.net.parameters())
     assert all(parameter.grad is None for parameter in step.discriminators())
 
 
 def test_hard_cycle_sends_pure_colours_and_a_gradient() -> None:
-    step, x, _ = step_for(small())
+    step, batch = step_for(small())
     net = step.net
-    picture = step._decode(net.encode(x, "scene"), net.domains[1])
+    picture = step._decode(net.encode(batch.x, "scene"), net.domains[1])
     sent = step._sent_back(picture, net.domains[1])
     colours = (sent.detach().movedim(1, -1).numpy() + 1) * 127.5
     nearest = STREET.colour(STREET.nearest(colours)).astype(np.float64)
@@ -155,12 +136,13 @@ def test_hard_cycle_sends_pure_colours_and_a_gradient() -> None:
 
 def test_one_batch_can_be_learned_by_heart() -> None:
     recipe = small(net={"width": 12, "latent_channels": 24}, loss={"lambda_x": 0.0, "lambda_y": 0.0, "lambda_z": 0.0})
-    step, x, y = step_for(recipe)
-    x = torch.nn.functional.avg_pool2d(x, 9, 1, 4)
+    step, batch = step_for(recipe)
+    smooth = torch.nn.functional.avg_pool2d(batch.x, 9, 1, 4).unsqueeze(1)
+    batch = Batch(batch.domains, (smooth, batch.clips[1]), batch.draws)
     optimiser = torch.optim.Adam(step.net.parameters(), 2e-3, betas=(0.5, 0.999))
     history = []
     for _ in range(60):
-        terms = step.generator_loss(x, y, step(x, y))
+        terms = step.generator_loss(batch, step(batch))
         optimiser.zero_grad()
         sum(terms.values()).backward()
         optimiser.step()
@@ -172,7 +154,7 @@ def test_one_batch_can_be_learned_by_heart() -> None:
 def test_the_rate_is_constant_then_straight_to_zero() -> None:
     rates = [rate_at(step, 3, 3) for step in range(6)]
     assert rates == [1.0, 1.0, 1.0, 0.75, 0.5, 0.25]
-    assert total_steps(TrainOptions(batch=4, constant=2, decay=1, warmup=1, unit="epochs"), frames=10) == (2, 4, 2)
+    assert total_steps(TrainOptions(batch=4, constant=2, decay=1, warmup=1, unit="epochs"), 10, domains=2) == (2, 4, 2)
 
 
 # A run
@@ -222,9 +204,9 @@ def test_a_warm_up_only_reconstructs(tmp_path: Path, cache: Path) -> None:
 
 @torch.no_grad()
 def test_the_warm_up_descends_on_the_reconstruction_of_the_whole_objective() -> None:
-    step, x, y = step_for(small())
-    whole = step.generator_loss(x, y, step(x, y))
-    for name, value in step.reconstruction_loss(x, y).items():
+    step, batch = step_for(small())
+    whole = step.generator_loss(batch, step(batch))
+    for name, value in step.warmup_loss(batch).items():
         torch.testing.assert_close(value, whole[name])
 
 
@@ -262,7 +244,7 @@ def test_init_from_starts_the_generators_and_only_them(tmp_path: Path, cache: Pa
     second = Run(small(train={"seed": 5}), tmp_path / "second", cache=cache, init_from=model)
     for key, tensor in second.net.state_dict().items():
         assert torch.equal(tensor, trained.average.state_dict()[key]), key
-    fresh, old = (next(iter(run.step_module.dx.parameters())) for run in (second, trained))
+    fresh, old = (run.step_module.discriminators()[0] for run in (second, trained))
     assert not torch.equal(fresh, old)
     with pytest.raises(UsageError, match="another shape"):
         Run(small(net={"width": 5}), tmp_path / "third", cache=cache, init_from=model)
@@ -273,9 +255,9 @@ def test_training_is_unpaired(tmp_path: Path, cache: Path) -> None:
     scene, labels = run.frames
     assert isinstance(scene, StreetFrames)
     assert isinstance(labels, StreetFrames)
-    assert not set(scene.seeds) & set(labels.seeds)
+    assert not set(scene.drives.seeds) & set(labels.drives.seeds)
     # And the two domains' draws do not go in step either.
-    drawn = [[run._batches(step)[number] for step in range(20)] for number in (0, 1)]
+    drawn = [[run._samples(step)[number] for step in range(20)] for number in (0, 1)]
     rows = [
         [
             int(torch.stack([(frames_batch - row).abs().sum() for row in everything]).argmin())
@@ -412,9 +394,10 @@ def test_video_folders_are_random_accessed_frame_by_frame(tmp_path: Path, make_c
 
 def test_without_decord_pyav_seeks_to_the_same_frames(tmp_path: Path, make_clip: Callable[..., Path]) -> None:
     clip = make_clip(tmp_path / "a.mp4", frames=11, options={"g": "5"})
-    video = _SeekingVideo(clip)
+    video = SeekingVideo(clip)
     with av.open(str(clip)) as container:
         decoded = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     assert len(video) == 11
-    for index in (10, 0, 4, 5, 6):
-        assert (video[index] == decoded[index]).all()
+    order = [0, 1, 4, 5, 6, 10]
+    for index, frame in zip(order, video.frames(order), strict=True):
+        assert (frame == decoded[index]).all()

@@ -16,9 +16,10 @@ import torch
 
 import vidtrans
 import vidtrans.checkpoint
-from vidtrans.checkpoint import BUNDLED, save_model
+from vidtrans.checkpoint import save_model
 from vidtrans.cli import main
 from vidtrans.errors import InputError, OutputError, UsageError, VidtransError
+from vidtrans.library import BUNDLED
 from vidtrans.nets.contract import Domain
 from vidtrans.nets.jwdm import JWDM, JWDMConfig
 from vidtrans.options import UpsampleOptions

@@ -1,19 +1,26 @@
-"""One step of JWDM's Algorithm 1: forward, ascend Dx, Dy, Dz, descend F = {E1, E2, G1, G2}."""
+"""One step of JWDM's Algorithm 1: forward, ascend Dx, Dy, Dz, descend F = {E1, E2, G1, G2}, for any pair of domains."""
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vidtrans.nets.contract import Domain
-from vidtrans.nets.jwdm import JWDM
+from vidtrans.nets.jwdm import JWDM, Decoder
 from vidtrans.train import losses
 from vidtrans.train.discriminators import LatentDiscriminator, picture_discriminator
-from vidtrans.train.recipe import LossOptions
+from vidtrans.train.divergences import Divergence, Kernels, Played, latent_rows, patch_rows
+from vidtrans.train.draws import Draws
+from vidtrans.train.image_pool import ImagePool
+from vidtrans.train.jwdm_options import LossOptions
+from vidtrans.train.recipe import Recipe
+from vidtrans.train.step import Batch, Step
+from vidtrans.train.temporal import between, between_place
 
 
 @dataclass
@@ -28,6 +35,9 @@ class Picture:
 class Streams:
     """Everything one forward pass makes from unpaired batches x and y."""
 
+    x: Tensor  # (B, 3, H, W)
+    y: Tensor
+    prior: Tensor  # a draw of PZ, as many latents as x has frames
     zx: Tensor  # E1(x)
     zy: Tensor  # E2(y)
     xx: Picture  # G1(E1(x))
@@ -36,81 +46,145 @@ class Streams:
     yx: Picture  # G1(E2(y)), y translated
     xyx: Picture  # G1(E2(G2(E1(x)))), the cycle of x
     yxy: Picture  # G2(E1(G1(E2(y)))), the cycle of y
+    zxy: Tensor  # E2(G2(E1(x)))
+    zyx: Tensor  # E1(G1(E2(y)))
 
 
-class JWDMStep(nn.Module):
-    """The networks of a run and their losses. Owns no optimiser, so that the loop reads as the algorithm."""
+class JWDMStep(Step):
+    """Encoders, decoders and discriminators of all domains, and the paper's losses for the pair that a step trains.
 
-    def __init__(self, net: JWDM, options: LossOptions, device: torch.device, bf16: bool) -> None:
-        super().__init__()
-        self.net = net
-        self.options = options
-        self.x_domain, self.y_domain = net.domains
-        self.dx = picture_discriminator(options.discriminator, options.discriminator_width)
-        self.dy = picture_discriminator(options.discriminator, options.discriminator_width)
-        self.dz = LatentDiscriminator(net.config.latent_channels, options.latent_discriminator_width)
-        self._device = device
-        self._bf16 = bf16
+    Every domain has its own data discriminator, all latents share one Dz. With two domains every step is the paper's;
+    with more, a step is the paper's for one pair of them, so that each ordered pair is translated equally often.
+    """
+
+    net: JWDM
+    options: LossOptions
+
+    def __init__(self, net: JWDM, recipe: Recipe, device: torch.device) -> None:
+        super().__init__(net, recipe, device)
+        o = self.options
+        self.data = nn.ModuleDict({domain.name: data_divergence(o) for domain in net.domains})
+        self.latent = latent_divergence(o, net.config.latent_channels)
+        self._clip, self._distance = recipe.data.clip, recipe.data.clip_distance
+        width, height = recipe.data.trained_size
+        self.pools = nn.ModuleDict(
+            {
+                f"{domain.name}-{fake}": ImagePool(o.image_pool, (3, height, width))
+                for domain in (net.domains if o.image_pool else ())
+                for fake in ("translated", "cycled")
+            }
+        )
 
     def discriminators(self) -> list[nn.Parameter]:
-        return [*self.dx.parameters(), *self.dy.parameters(), *self.dz.parameters()]
+        return [*self.data.parameters(), *self.latent.parameters()]
 
-    def autocast(self) -> AbstractContextManager[object]:
-        return torch.autocast(self._device.type, torch.bfloat16) if self._bf16 else nullcontext()
+    def parts(self) -> list[nn.Module]:
+        decoders = [part for part in self.net.decoders.values() if isinstance(part, Decoder)]
+        return [*self.net.encoders.values(), *(part for each in decoders for part in (each.lift, each.finish))]
 
-    def forward(self, x: Tensor, y: Tensor) -> Streams:
-        """x, y: unpaired (B, 3, H, W) in [-1, 1]."""
-        net, xn, yn = self.net, self.x_domain.name, self.y_domain.name
+    def offsets(self, draws: Draws) -> tuple[int, ...]:
+        """A whole clip where all of it is trained on; its ends and one frame between, or only its first frame."""
+        o, last = self.options, self._clip - 1
+        if o.sequential:
+            frames: Sequence[int] = range(self._clip)
+        elif o.between_weight > 0.0:
+            frames = (0, between_place(draws, self._clip), last)
+        else:
+            frames = (0,)
+        return tuple(self._distance * frame for frame in frames)
+
+    def forward(self, batch: Batch) -> Streams:
+        net, (xd, yd) = self.net, batch.domains
+        x, y = (clips.flatten(0, 1) if self.options.sequential else clips[:, 0] for clips in batch.clips)
         with self.autocast():
-            zx, zy = net.encode(x, xn), net.encode(y, yn)
+            zx, zy = net.encode(x, xd.name), net.encode(y, yd.name)
             # A decoder's two inputs go through it as one batch; instance norm keeps samples apart.
-            xx, yx = self._decode_both(zx, zy, self.x_domain)
-            yy, xy = self._decode_both(zy, zx, self.y_domain)
-            xyx = self._decode(net.encode(self._sent_back(xy, self.y_domain), yn), self.x_domain)
-            yxy = self._decode(net.encode(self._sent_back(yx, self.x_domain), xn), self.y_domain)
-        return Streams(zx, zy, xx, yy, xy, yx, xyx, yxy)
+            xx, yx = self._decode_both(zx, zy, xd)
+            yy, xy = self._decode_both(zy, zx, yd)
+            zxy, zyx = net.encode(self._sent_back(xy, yd), yd.name), net.encode(self._sent_back(yx, xd), xd.name)
+            xyx, yxy = self._decode(zxy, xd), self._decode(zyx, yd)
+        prior = losses.prior_draw(zx, self.options.prior, batch.draws)
+        return Streams(x, y, prior, zx, zy, xx, yy, xy, yx, xyx, yxy, zxy, zyx)
 
-    def reconstruction_loss(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
-        """Rx + Ry of Eq. (7) alone, without translations or cycles: what a warm-up descends on."""
-        net, xn, yn = self.net, self.x_domain.name, self.y_domain.name
-        with self.autocast():
-            xx = self._decode(net.encode(x, xn), self.x_domain)
-            yy = self._decode(net.encode(y, yn), self.y_domain)
-        return {"rx": self._cost(xx, x, self.x_domain), "ry": self._cost(yy, y, self.y_domain)}
+    def warmup_loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Rx + Ry of Eq. (7) alone, without translations or cycles."""
+        terms = {}
+        for letter, domain, x in zip(self._letters(batch), batch.domains, (batch.x, batch.y), strict=True):
+            with self.autocast():
+                picture = self._decode(self.net.encode(x, domain.name), domain)
+            terms[f"r{letter}"] = self._cost(picture, x, domain)
+        return terms
 
-    def discriminator_loss(self, x: Tensor, y: Tensor, streams: Streams) -> dict[str, Tensor]:
-        """Algorithm 1, the ascent on the three divergences, Eqs. (8), (19), (20), weighted as in Eq. (6)."""
-        o, s = self.options, streams
+    def discriminator_loss(self, batch: Batch, streams: Streams) -> dict[str, Tensor]:
+        """Algorithm 1, the ascent on the three divergences, weighted as in Eq. (6)."""
+        o, s, (xd, yd), (x, y) = self.options, streams, batch.domains, self._letters(batch)
+        x_fakes = self._pooled(xd, self._fakes(s.yx, s.xyx), batch)
+        y_fakes = self._pooled(yd, self._fakes(s.xy, s.yxy), batch)
         with self.autocast():
-            x_real, *x_fakes = self._judge(self.dx, x, *(fake.detach() for fake in self._fakes(s.yx, s.xyx)))
-            y_real, *y_fakes = self._judge(self.dy, y, *(fake.detach() for fake in self._fakes(s.xy, s.yxy)))
-            zx, zy = s.zx.detach(), s.zy.detach()
-            prior, first, second = self._judge(self.dz, losses.prior_draw(zx, o.prior), zx, zy)
-        return {
-            "dx": o.lambda_x * losses.data_divergence(x_real, *x_fakes, cycle_share=o.cycle_share),
-            "dy": o.lambda_y * losses.data_divergence(y_real, *y_fakes, cycle_share=o.cycle_share),
-            "dz": o.lambda_z * losses.latent_divergence(prior, first, second),
+            terms = {
+                f"d{x}": (self._weight(xd), self._data(xd).ascent(s.x, x_fakes, batch.draws)),
+                f"d{y}": (self._weight(yd), self._data(yd).ascent(s.y, y_fakes, batch.draws)),
+                "dz": (o.lambda_z, self.latent.ascent(s.prior, self._latents(s), batch.draws)),
+            }
+        return {name: weight * value for name, (weight, value) in terms.items() if value is not None}
+
+    def generator_loss(self, batch: Batch, streams: Streams) -> dict[str, Tensor]:
+        """Algorithm 1, the descent of F on Eq. (6): Rx + Ry (Eq. 7) and the divergences."""
+        o, s, (xd, yd), (x, y) = self.options, streams, batch.domains, self._letters(batch)
+        with self.autocast():
+            gx = self._data(xd).descent(s.x, self._fakes(s.yx, s.xyx), batch.draws)
+            gy = self._data(yd).descent(s.y, self._fakes(s.xy, s.yxy), batch.draws)
+            gz = self.latent.descent(s.prior, self._latents(s), batch.draws)
+        terms = {
+            f"r{x}": self._cost(s.xx, s.x, xd),
+            f"r{y}": self._cost(s.yy, s.y, yd),
+            f"c{x}": self._cycle_cost(s.xyx, s.x, xd),
+            f"c{y}": self._cycle_cost(s.yxy, s.y, yd),
+            f"g{x}": self._weight(xd) * gx,
+            f"g{y}": self._weight(yd) * gy,
+            "gz": o.lambda_z * gz,
         }
+        if o.variation_weight > 0.0:
+            for letter, made in ((x, s.yx), (y, s.xy)):
+                terms[f"t{letter}"] = o.variation_weight * losses.variation(rows_of(made.colours, self._clip))
+        if o.between_weight > 0.0:
+            for letter, z, clips, domain in ((x, s.zx, batch.clips[0], xd), (y, s.zy, batch.clips[1], yd)):
+                terms[f"b{letter}"] = o.between_weight * self._between_cost(z, clips, domain, batch.draws)
+        return terms
 
-    def generator_loss(self, x: Tensor, y: Tensor, streams: Streams) -> dict[str, Tensor]:
-        """Algorithm 1, the descent of F on Eq. (6): Rx + Ry (Eq. 7) and the adversarial terms."""
-        o, s = self.options, streams
+    def _data(self, domain: Domain) -> Divergence:
+        found = self.data[domain.name]
+        assert isinstance(found, Divergence)
+        return found
+
+    def _weight(self, domain: Domain) -> float:
+        return self.options.lambda_x if domain == self.net.domains[0] else self.options.lambda_y
+
+    def _letters(self, batch: Batch) -> tuple[str, str]:
+        """How the log tells the pair's domains apart: the paper's x and y where there are two, else by name."""
+        if len(self.net.domains) == 2:
+            return "x", "y"
+        return f"_{batch.domains[0].name}", f"_{batch.domains[1].name}"
+
+    def _between_cost(self, z: Tensor, clips: Tensor, domain: Domain, draws: Draws) -> Tensor:
+        """Algorithm 2 while training: the decoded blend of a clip's ends against the frame that was really there."""
+        place = between_place(draws, self._clip)
         with self.autocast():
-            x_fakes = self._judge(self.dx, *self._fakes(s.yx, s.xyx))
-            y_fakes = self._judge(self.dy, *self._fakes(s.xy, s.yxy))
-            first, second = self._judge(self.dz, s.zx, s.zy)
-        return {
-            "rx": self._cost(s.xx, x, self.x_domain),
-            "ry": self._cost(s.yy, y, self.y_domain),
-            "cx": self._cycle_cost(s.xyx, x, self.x_domain),
-            "cy": self._cycle_cost(s.yxy, y, self.y_domain),
-            "gx": o.lambda_x * losses.data_adversary(*x_fakes, cycle_share=o.cycle_share),
-            "gy": o.lambda_y * losses.data_adversary(*y_fakes, cycle_share=o.cycle_share),
-            "gz": o.lambda_z * losses.latent_adversary(first, second),
-        }
+            if self.options.sequential:
+                ends, real = rows_of(z, self._clip)[:, [0, -1]], clips[:, place]
+            else:
+                last = self.net.encode(clips[:, 2], domain.name)
+                ends, real = torch.stack([z, last], 1), clips[:, 1]
+            lifted = rows_of(losses.full(self.net.lift(ends.flatten(0, 1), domain.name)), 2)
+            keyframes = clips[:, [0, -1]] if self.options.between_motion == "flow" else None
+            picture = self._finish(between(lifted, Fraction(place, self._clip - 1), keyframes), domain)
+        return self._cost(picture, real, domain)
 
     def _decode(self, z: Tensor, domain: Domain) -> Picture:
-        out = self.net.finish(self.net.lift(z, domain.name), domain.name)
+        return self._finish(self.net.lift(z, domain.name), domain)
+
+    def _finish(self, a: Tensor, domain: Domain) -> Picture:
+        out = self.net.finish(a, domain.name)
         return Picture(self.net.colour(out, domain.name), out if self.net.has_scores(domain.name) else None)
 
     def _decode_both(self, first: Tensor, second: Tensor, domain: Domain) -> tuple[Picture, Picture]:
@@ -142,7 +216,7 @@ class JWDMStep(nn.Module):
         if domain.is_label:
             return self._cost(picture, target, domain)
         pool = self.options.photo_cycle_pool
-        colours = picture.colours.float()
+        colours = losses.full(picture.colours)
         if pool > 1:
             colours, target = F.avg_pool2d(colours, pool), F.avg_pool2d(target, pool)
         return self.options.photo_cycle_weight * losses.reconstruction(colours, target)
@@ -151,11 +225,47 @@ class JWDMStep(nn.Module):
         palette: Tensor = getattr(self.net, f"palette_{domain.name}")
         return (target.unsqueeze(1) - palette.view(1, -1, 3, 1, 1)).abs().sum(2).argmin(1)
 
-    def _fakes(self, translated: Picture, cycled: Picture) -> list[Tensor]:
-        """Eqs. (19), (20): which fakes a discriminator sees."""
-        return [translated.colours, cycled.colours] if self.options.cycle_share > 0.0 else [translated.colours]
+    def _fakes(self, translated: Picture, cycled: Picture) -> list[tuple[float, Tensor]]:
+        """Eqs. (19), (20): the mixture of fakes that a data divergence sees. At a cycle share of 0 it is CycleGAN's."""
+        share = self.options.cycle_share
+        return [(1.0 - share, translated.colours), *([(share, cycled.colours)] if share > 0.0 else [])]
 
-    @staticmethod
-    def _judge(discriminator: nn.Module, *batches: Tensor) -> tuple[Tensor, ...]:
-        """Logits of several batches of one size from one pass (no discriminator norms across samples)."""
-        return discriminator(torch.cat(batches)).split(len(batches[0]))
+    def _latents(self, streams: Streams) -> list[tuple[float, Tensor]]:
+        """d(PZ, QZ1) + d(PZ, QZ2) of Eq. (6); with cycled_latents each QZ is half encoded translations (J18)."""
+        s = streams
+        if not self.options.cycled_latents:
+            return [(1.0, s.zx), (1.0, s.zy)]
+        return [(0.5, s.zx), (0.5, s.zxy), (0.5, s.zy), (0.5, s.zyx)]
+
+    def _pooled(self, domain: Domain, fakes: list[tuple[float, Tensor]], batch: Batch) -> list[tuple[float, Tensor]]:
+        if not self.options.image_pool:
+            return fakes
+        shown = []
+        for name, (share, fake) in zip(("translated", "cycled"), fakes, strict=False):
+            pool = self.pools[f"{domain.name}-{name}"]
+            assert isinstance(pool, ImagePool)
+            shown.append((share, pool.exchange(fake, batch.draws, self.ranks)))
+        return shown
+
+
+def rows_of(x: Tensor, length: int) -> Tensor:
+    """(B * length, ...) as (B, length, ...)."""
+    return x.view(-1, length, *x.shape[1:])
+
+
+def data_divergence(options: LossOptions) -> Divergence:
+    """d(PX, QX) of one domain's pictures, with a critic of its own."""
+    o = options
+    if o.data_divergence == "mmd":
+        return Kernels(patch_rows, variance=1 / 3)  # of a number spread evenly over [-1, 1]
+    critic = picture_discriminator(o.discriminator, o.discriminator_width, o.discriminator_slope)
+    return Played(o.data_divergence, critic, o.penalty_weight)
+
+
+def latent_divergence(options: LossOptions, channels: int) -> Divergence:
+    """d(PZ, .) for the latents of all encoders: one critic, Dz (J17)."""
+    o = options
+    if o.latent_divergence == "mmd":
+        return Kernels(latent_rows, losses.PRIOR_VARIANCE[o.prior])
+    width, kernel, slope = o.latent_discriminator_width, o.latent_discriminator_kernel, o.latent_discriminator_slope
+    return Played(o.latent_divergence, LatentDiscriminator(channels, width, kernel, slope), o.penalty_weight)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,17 +11,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from vidtrans.errors import UsageError, nearest_names
+from vidtrans.errors import UsageError
 from vidtrans.files import write_atomically
+from vidtrans.library import FORMAT, file_hash, find_model
 from vidtrans.nets import make_net
 from vidtrans.tensor_header import read_header
-
-FORMAT = "vidtrans-1"
-
-# name -> (file in vidtrans/models, what it was trained on); a name here is what --model takes besides a path.
-BUNDLED: dict[str, tuple[str, str]] = {
-    "street": ("street.safetensors", "a rendered summer street and its segmentation (vidtrans render)"),
-}
 
 
 @dataclass(frozen=True)
@@ -66,12 +59,13 @@ def save_model(
 
 
 def load_model(name: str | Path) -> Model:
-    """The model of that bundled name or path.
+    """The model of that name, path or run folder (see library.find_model).
 
     Raises:
         UsageError: no such model, or the file is not one.
     """
-    path, bundled = _find(str(name))
+    found = find_model(str(name))
+    path = found.path
     try:
         header = read_header(path)
         metadata = header.metadata
@@ -89,12 +83,12 @@ def load_model(name: str | Path) -> Model:
             tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 (not a mapping)
         net = make_net(family, config)
         net.load_state_dict(tensors)
-        with path.open("rb") as content:
-            sha256 = hashlib.file_digest(content, "sha256").hexdigest()
+        sha256 = file_hash(path)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UsageError(f"{path} cannot be read as a vidtrans model ({reason})") from error
-    return Model(net=net.eval().requires_grad_(False), trained=trained, quality=quality, sha256=sha256, bundled=bundled)
+    net = net.eval().requires_grad_(False)
+    return Model(net=net, trained=trained, quality=quality, sha256=sha256, bundled=found.words)
 
 
 def _object(metadata: dict[str, str], key: str) -> dict[str, Any]:
@@ -103,17 +97,3 @@ def _object(metadata: dict[str, str], key: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ValueError(f"its {key} is no JSON object")
     return found
-
-
-def _find(name: str) -> tuple[Path, str | None]:
-    if name in BUNDLED:
-        file, words = BUNDLED[name]
-        return Path(__file__).parent / "models" / file, words
-    path = Path(name)
-    if path.is_dir():
-        path = path / "model.safetensors"
-    if not path.is_file():
-        raise UsageError(
-            f"no model {name!r}: neither a file, nor a run folder, nor bundled; {nearest_names(name, tuple(BUNDLED))}"
-        )
-    return path, None

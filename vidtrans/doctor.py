@@ -11,10 +11,10 @@ import av
 import torch
 
 from vidtrans import __version__
-from vidtrans.checkpoint import BUNDLED
 from vidtrans.engines import ENGINES, choose, unusable
 from vidtrans.engines.cache import cache_folder
 from vidtrans.engines.latents_triton import why_unavailable
+from vidtrans.library import models_folder, named_models
 from vidtrans.video.encoder import encoders_here
 
 # distribution -> what needs it
@@ -45,7 +45,8 @@ def report() -> Iterator[tuple[str, list[str]]]:
     yield "engines", [*_engines(), f"auto is {choice.engine} on {choice.device} ({choice.reason})"]
     libraries = ", ".join(f"{name} {'.'.join(map(str, parts))}" for name, parts in sorted(av.library_versions.items()))
     yield "video encoders", [", ".join(encoders_here()), f"FFmpeg: {libraries}"]
-    yield "models", [f"{name}: {words}" for name, (_, words) in BUNDLED.items()]
+    models = [f"{found.name}: {found.words or found.path}" for found in named_models()]
+    yield "models", [*models, f"your own are kept in {models_folder()}"]
     folder = cache_folder()
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else 0
     yield "cache", [f"{folder} ({size / 1e6:.1f} MB of compiled models; may be deleted)"]

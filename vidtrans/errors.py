@@ -1,7 +1,7 @@
 """Errors a user can act on. Each carries the exit code of its kind; the command line prints the sentence, no traceback.
 
 Exit codes: 0 done, 1 failure, 2 usage, 3 input unreadable, 4 no device or out of memory, 5 encoder or output,
-130 interrupted, 141 a pipe was closed by its reader.
+6 training stopped on request and saved, 7 training diverged, 130 interrupted, 141 a pipe was closed by its reader.
 """
 
 from __future__ import annotations
@@ -41,6 +41,18 @@ class OutputError(VidtransError):
     exit_code = 5
 
 
+class TrainingStopped(VidtransError):
+    """A training run was asked to end (SIGTERM, or Ctrl-C once) and has saved everything: the same command resumes."""
+
+    exit_code = 6
+
+
+class TrainingDiverged(VidtransError):
+    """A training run went wrong in a way that more steps do not mend; an earlier checkpoint is whole."""
+
+    exit_code = 7
+
+
 class PipeClosed(VidtransError):
     """Whoever read an output's pipe has gone away: nobody's mistake, but the run has ended early."""
 
@@ -54,3 +66,13 @@ def nearest_names(name: str, known: list[str] | tuple[str, ...]) -> str:
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return f"{hint}known: {', '.join(known)}"
+
+
+def one_of(name: str, value: object, allowed: tuple[object, ...]) -> None:
+    """Refuse a value that is not one of the allowed ones.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if value not in allowed:
+        raise UsageError(f"{name} must be one of {', '.join(map(str, allowed))}, not {value!r}")

@@ -16,6 +16,8 @@ from typing import Any
 _LARGEST_HEADER_BYTES = 1 << 22
 _BYTES_OF = {"BOOL": 1, "U8": 1, "I8": 1, "F16": 2, "BF16": 2, "I16": 2, "F32": 4, "I32": 4, "F64": 8, "I64": 8}
 _MOST_AXES = 16
+# How torch.save's archives and bare pickles begin.
+_PICKLES = (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 _METADATA = "__metadata__"
 
 
@@ -26,10 +28,12 @@ class TensorHeader:
     Attributes:
         shapes: of every tensor.
         metadata: the file's own words.
+        types: of the numbers, such as F16, in the order of the alphabet.
     """
 
     shapes: dict[str, tuple[int, ...]]
     metadata: dict[str, str]
+    types: tuple[str, ...]
 
 
 def read_header(path: Path) -> TensorHeader:
@@ -41,6 +45,9 @@ def read_header(path: Path) -> TensorHeader:
     """
     with path.open("rb") as file:
         actual = path.stat().st_size
+        if file.read(2) in _PICKLES:
+            raise ValueError("a PyTorch file may run code when it is loaded; only safetensors are taken")
+        file.seek(0)
         length = int.from_bytes(file.read(8), "little")
         if actual < 8 or length > actual - 8:
             raise ValueError("it is cut off, or no safetensors file")
@@ -64,7 +71,7 @@ def read_header(path: Path) -> TensorHeader:
         end = until
     if end != actual - 8 - length:
         raise ValueError(f"its tensors take {end} bytes but {actual - 8 - length} are there")
-    return TensorHeader(shapes, metadata)
+    return TensorHeader(shapes, metadata, tuple(sorted({entry["dtype"] for entry in header.values()})))
 
 
 def _checked(name: str, entry: Any) -> tuple[tuple[int, ...], tuple[int, int]]:

@@ -48,9 +48,9 @@ def command(
 ) -> None:
     """Measure every engine and precision of this machine on MODEL, beside its error against float32.
 
-    MODEL is a bundled name, a model file or a run folder. A row for each: milliseconds of the encoder, of a lift, of
-    finishing an in-between, of a whole pair of output frames; pairs of frames a second end to end; peak memory; counted
-    operations as a share of the machine's measured peak; PSNR against the float32 torch engine.
+    MODEL is a name (vidtrans models list), a model file or a run folder. A row for each: milliseconds of the encoder,
+    of a lift, of finishing an in-between, of a whole pair of output frames; pairs of frames a second end to end; peak
+    memory; counted operations as a share of the machine's measured peak; PSNR against the float32 torch engine.
     """
     import importlib.util
     import json

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 import click
 
 from vidtrans.cli.parameters import SIZE
 from vidtrans.text import plain
-
-if TYPE_CHECKING:
-    from vidtrans.checkpoint import Model
 
 
 @click.group("engine")
@@ -51,7 +47,7 @@ def build(
     device: str | None,
     capabilities: tuple[str, ...],
 ) -> None:
-    """Build the plans of MODEL, a bundled name, a model file or a run folder, and keep them.
+    """Build the plans of MODEL, a name (vidtrans models list), a model file or a run folder, and keep them.
 
     Plans serve one working size; a plan for a GPU of this machine is also compared with the reference.
     """
@@ -65,11 +61,11 @@ def build(
     from vidtrans.engines.tensorrt_engine import TensorRTEngine, checked_precision, parts_for, unusable
     from vidtrans.engines.tensorrt_plans import Job, Target
     from vidtrans.errors import DeviceError
-    from vidtrans.nets.contract import padded_size
+    from vidtrans.nets.contract import direction, padded_size
 
     loaded = load_model(model)
     net = loaded.net
-    source, target = _domains(loaded, to, from_)
+    source, target = direction(net.domains, to, from_)
     size = size or net.sizes.trained
 
     def report(text: str) -> None:
@@ -139,19 +135,6 @@ def _capability(text: str) -> tuple[int, int]:
             f"{text!r} is no compute capability; give one such as 8.9.", param_hint="--compute-capability"
         )
     return int(match[1]), int(match[2])
-
-
-def _domains(model: Model, to: str | None, from_: str | None) -> tuple[str, str]:
-    """(source, target)"""
-    from vidtrans.errors import UsageError
-    from vidtrans.nets.contract import domain_named
-
-    domains = model.net.domains
-    target = domain_named(domains, to or domains[1].name).name
-    source = domain_named(domains, from_ or next(d.name for d in domains if d.name != target)).name
-    if source == target:
-        raise UsageError(f"--from and --to are both {target}; translate into another domain")
-    return source, target
 
 
 def _megabytes(count: int) -> str:

@@ -16,8 +16,9 @@ import click
 def command(model: str, device: str, json_path: Path | None) -> None:
     """Measure a scene-to-segmentation model on 20 held-out rendered streets.
 
-    MODEL is a bundled name, a model file or a run folder. Prints pixel accuracy and IoU per class at keyframes and at
-    the in-between instants of 8x from 7.5 frames a second, the picture-blind guess, and the reconstruction's PSNR.
+    MODEL is a name (vidtrans models list), a model file or a run folder. Prints pixel accuracy and IoU per class at
+    keyframes and at the in-between instants of 8x from 7.5 frames a second, the picture-blind guess, and the
+    reconstruction's PSNR.
     """
     import json
 

@@ -122,7 +122,10 @@ PER_TARGET = ("output_to", "out_format_to", "codec_to", "crf_to", "preset_to", "
 )
 @click.option("-y", "overwrite", is_flag=True, help="Replace outputs that exist.")
 @click.option(
-    "--model", default=DEFAULTS["model"], show_default=True, help="A bundled name, a model file or a run folder."
+    "--model",
+    default=DEFAULTS["model"],
+    show_default=True,
+    help="A name (vidtrans models list), a model file or a run folder.",
 )
 @click.option(
     "--size",

@@ -13,18 +13,32 @@ FAMILIES: dict[str, tuple[str, str, str]] = {
 }
 
 
+def config_class(family: str) -> Any:
+    """The class of that family's configs: a frozen dataclass with domains and trained_size, to_json and from_json.
+
+    Raises:
+        UsageError: no such family.
+    """
+    module, _, config_name = _row(family)
+    return getattr(module, config_name)
+
+
 def make_net(family: str, config: dict[str, Any]) -> Any:
     """A net of that family with fresh weights; config is what its `config.to_json()` gives.
 
     Raises:
         UsageError: no such family, or a config that is not one of its.
     """
-    if family not in FAMILIES:
-        raise UsageError(f"unknown family of networks {family!r}; {nearest_names(family, tuple(FAMILIES))}")
-    module_name, net_name, config_name = FAMILIES[family]
-    module = importlib.import_module(module_name)
+    module, net_name, config_name = _row(family)
     try:
         parsed = getattr(module, config_name).from_json(config)
     except (KeyError, TypeError) as error:
         raise UsageError(f"this is not a description of a {family} network: {error}") from error
     return getattr(module, net_name)(parsed)
+
+
+def _row(family: str) -> tuple[Any, str, str]:
+    if family not in FAMILIES:
+        raise UsageError(f"unknown family of networks {family!r}; {nearest_names(family, tuple(FAMILIES))}")
+    module, net_name, config_name = FAMILIES[family]
+    return importlib.import_module(module), net_name, config_name

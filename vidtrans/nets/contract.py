@@ -21,12 +21,12 @@ class Domain:
     Attributes:
         name: what the user types after --to and --from.
         kind: "photo" (any colour) or "label" (only the palette's colours mean something).
-        palette: the palette's name for a label domain, None for a photo domain.
+        palette: of a label domain: a bundled palette's name, or a palette of the user's own. None for a photo domain.
     """
 
     name: str
     kind: str = "photo"
-    palette: str | None = None
+    palette: str | Palette | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9_-]+", self.name):
@@ -45,7 +45,7 @@ class Domain:
     def colours(self) -> Palette:
         """The palette of a label domain."""
         assert self.palette is not None, f"{self.name} is a photo domain"
-        return palette_named(self.palette)
+        return self.palette if isinstance(self.palette, Palette) else palette_named(self.palette)
 
 
 @dataclass(frozen=True)
@@ -103,12 +103,29 @@ def domain_named(domains: tuple[Domain, ...], name: str) -> Domain:
     raise UsageError(f"the model has no domain {name!r}; {nearest_names(name, [domain.name for domain in domains])}")
 
 
+def direction(domains: tuple[Domain, ...], to: str | None, from_: str | None) -> tuple[str, str]:
+    """(source, target) of a translation: by default into the second domain, from the first other one.
+
+    Raises:
+        UsageError: a domain that is not there, or the same one twice.
+    """
+    target = domain_named(domains, to or domains[1].name).name
+    source = domain_named(domains, from_ or next(d.name for d in domains if d.name != target)).name
+    if source == target:
+        raise UsageError(f"--from and --to are both {target}; translate into another domain")
+    return source, target
+
+
 def domains_to_json(domains: tuple[Domain, ...]) -> list[dict[str, Any]]:
     return [asdict(domain) for domain in domains]
 
 
 def domains_from_json(rows: list[dict[str, Any]]) -> tuple[Domain, ...]:
-    return tuple(Domain(**row) for row in rows)
+    def palette(row: dict[str, Any]) -> str | Palette | None:
+        found = row.get("palette")
+        return Palette.from_json(found) if isinstance(found, dict) else found
+
+    return tuple(Domain(**{**row, "palette": palette(row)}) for row in rows)
 
 
 def padded_size(height: int, width: int, sizes: SizeFacts) -> tuple[int, int]:

@@ -67,6 +67,7 @@ class Rehearsal:
     def _mux(self, packet: Packet) -> None:
         """Writes a copy: a container changes the stamps of what it is given to its own clock."""
         assert self._container is not None
+        assert self._target is not None
         copy = _copied(packet)
         copy.stream = self._target
         self._container.mux(copy)

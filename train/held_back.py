@@ -1,0 +1,133 @@
+"""Frames kept out of training, the scores that they give without labels, and what a finished run measures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import permutations
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vidtrans.errors import UsageError
+from vidtrans.nets.contract import Net, to_unit
+from vidtrans.palettes import STREET
+from vidtrans.train.data import Frames, Part
+from vidtrans.train.domains import StreetView
+from vidtrans.train.metrics import Confusion
+from vidtrans.train.recipe import Recipe
+
+# Streets of a run's own figures: no recipe trains on them, and `vidtrans evaluate` keeps others for the last word.
+REPORT_SEEDS = range(8_600_000, 8_600_012)
+INSTANT = 9.0  # seconds into each of them
+_AT_ONCE = 4
+
+
+def held_back(frames: Frames, count: int, name: str) -> tuple[Frames, Frames]:
+    """(what training sees, the last `count` frames), both in the sequences that the frames are in.
+
+    Raises:
+        UsageError: nothing would be left to train on; `name` is the domain's.
+    """
+    left = len(frames) - count
+    if left < 1:
+        raise UsageError(f"domain {name} has {len(frames)} frames; keep.held_back = {count} leaves none to train on")
+    ends = np.cumsum(frames.lengths).tolist()
+    sequences = list(zip([0, *ends[:-1]], ends, strict=True))
+    seen = [(first, min(end, left)) for first, end in sequences if first < left]
+    unseen = [(max(first, left), end) for first, end in sequences if end > left]
+    return (Part(frames, seen) if count else frames), Part(frames, unseen)
+
+
+@torch.no_grad()
+def score(kind: str, net: Net, frames: Sequence[Frames], device: torch.device) -> float:
+    """The score of that name in KeepOptions on held-back frames of each domain: mean L1, values in [-1, 1]."""
+    names = [domain.name for domain in net.domains]
+    ways = [(name, name) for name in names] if kind == "reconstruction" else list(permutations(names, 2))
+    return float(np.mean([_distance(net, frames[names.index(here)], here, there, device) for here, there in ways]))
+
+
+def measure(recipe: Recipe, net: Net, frames: Sequence[Frames], device: torch.device) -> dict[str, Any]:
+    """Held-out figures of a finished run, as a model's `quality`; empty where nothing was held out.
+
+    Domains that are rendered are measured on streets of their own, where the truth of every domain is known; of others,
+    reconstruction and cycles are measured on held-back frames. All distances are L1 of values in [-1, 1].
+
+    Args:
+        frames: the held-back ones of every domain.
+    """
+    rows = {row.name: row.data.removeprefix("street:") for row in recipe.domains if row.data.startswith("street:")}
+    figures: dict[str, Any] = {}
+    if len(rows) > 1:
+        figures |= _on_streets(net, rows, device)
+        figures["measured_on"] = f"{len(REPORT_SEEDS)} streets that were not trained on"
+    others = [name for name in (row.name for row in recipe.domains) if name not in rows]
+    numbers = {row.name: number for number, row in enumerate(recipe.domains)}
+    if others and all(len(frames[numbers[name]]) for name in others):
+        for name in others:
+            figures[name] = {"reconstruction_l1": _distance(net, frames[numbers[name]], name, name, device)}
+        for here, there in permutations(others, 2):
+            cycle = _distance(net, frames[numbers[here]], here, there, device)
+            figures[f"{here} to {there}"] = {"cycle_l1": cycle}
+        figures["held_back_frames"] = len(frames[numbers[others[0]]])
+    return figures
+
+
+def _distance(net: Net, frames: Frames, here: str, there: str, device: torch.device) -> float:
+    """Mean L1 of frames from their reconstruction (there is here), or from their way there and back."""
+    total = 0.0
+    for first in range(0, len(frames), _AT_ONCE):
+        indices = list(range(first, min(first + _AT_ONCE, len(frames))))
+        x = to_unit(frames.batch(indices).to(device))
+        back = net.decode(net.encode(x, here), there)
+        if there != here:
+            back = net.decode(net.encode(back, there), here)
+        total += (back - x).abs().mean().item() * len(indices)
+    return total / len(frames)
+
+
+@torch.no_grad()
+def _on_streets(net: Net, rows: dict[str, str], device: torch.device) -> dict[str, Any]:
+    """Each domain's reconstruction, each direction's translation against the true frame, on REPORT_SEEDS.
+
+    rows: the model's domain -> that of the street.
+    """
+    kinds = {domain.name: domain for domain in net.domains}
+    sums: dict[str, dict[str, float]] = {}
+    confusions = {name: Confusion(len(STREET)) for name in permutations(rows, 2) if kinds[name[1]].is_label}
+    for truth in _streets(net, rows, device):
+        for here, x in truth.items():
+            z = net.encode(x, here)
+            for there, wanted in truth.items():
+                made = net.decode(z, there)
+                row = sums.setdefault(here if there == here else f"{here} to {there}", {})
+                if there == here:
+                    _add(row, "reconstruction_l1", made, wanted)
+                elif kinds[there].is_label:
+                    confusions[here, there].add(*(_classes(net, there, picture) for picture in (wanted, made)))
+                else:
+                    _add(row, "l1", made, wanted)
+                    if not kinds[here].is_label:
+                        _add(row, "untranslated_l1", x, wanted)
+    for (here, there), confusion in confusions.items():
+        sums[f"{here} to {there}"] |= {"accuracy": confusion.accuracy, "mean_iou": confusion.mean_iou}
+    return {name: {key: round(value, 4) for key, value in row.items()} for name, row in sums.items()}
+
+
+def _streets(net: Net, rows: dict[str, str], device: torch.device) -> Iterator[dict[str, Tensor]]:
+    """One instant of each street in every domain, (1, 3, H, W) at the size of training."""
+    width, height = net.sizes.trained
+    for seed in REPORT_SEEDS:
+        pictures = {name: StreetView(view, seed).picture(INSTANT, width, height) for name, view in rows.items()}
+        yield {name: to_unit(torch.from_numpy(picture)[None].to(device)) for name, picture in pictures.items()}
+
+
+def _add(row: dict[str, float], key: str, made: Tensor, wanted: Tensor) -> None:
+    row[key] = row.get(key, 0.0) + (made - wanted).abs().mean().item() / len(REPORT_SEEDS)
+
+
+def _classes(net: Net, domain: str, picture: Tensor) -> np.ndarray:
+    """(1, 3, H, W) in [-1, 1] -> the nearest class of every pixel."""
+    colours = next(row for row in net.domains if row.name == domain).colours
+    return colours.nearest(((picture[0].float() + 1.0) * 127.5).movedim(0, -1).cpu().numpy())

@@ -1,0 +1,77 @@
+"""The pictures by which a run is watched: what the model makes of single frames, and of the instants between two."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.utils import make_grid
+
+from vidtrans.nets.contract import Net, to_unit
+from vidtrans.train.data import Frames
+from vidtrans.train.domains import StreetView
+from vidtrans.train.held_back import INSTANT, REPORT_SEEDS
+from vidtrans.train.recipe import DomainData
+
+ROWS = 4  # of samples, for each domain
+SAMPLE_COLUMNS = ("source", "reconstruction", "translation", "cycle")
+BETWEEN_COLUMNS = ("0", "1/4", "1/2", "3/4", "1")  # instants in the gap
+BETWEEN_ROWS = ("footage", "in-betweens", "translated")
+_GAP_SECONDS = 2 / 15  # between keyframes of a rendered street: 7.5 frames a second
+
+
+def next_domains(names: Sequence[str]) -> list[str]:
+    """What each domain is translated into in pictures: the next one, the last into the first."""
+    return [*names[1:], names[0]]
+
+
+@torch.no_grad()
+def samples(net: Net, batches: Sequence[Tensor], names: Sequence[str]) -> Tensor:
+    """(3, height, width) uint8: ROWS frames of each domain, SAMPLE_COLUMNS across. batches: (B, 3, H, W) per domain."""
+    rows = []
+    for batch, here, there in zip(batches, names, next_domains(names), strict=True):
+        batch = batch[:ROWS]
+        latent = net.encode(batch, here)
+        translated = net.decode(latent, there)
+        cycled = net.decode(net.encode(translated, there), here)
+        rows.append(torch.stack([batch, net.decode(latent, here), translated, cycled], 1).flatten(0, 1))
+    return _grid(torch.cat(rows), len(SAMPLE_COLUMNS))
+
+
+@torch.no_grad()
+def between(net: Net, footage: Sequence[Tensor], names: Sequence[str]) -> Tensor:
+    """(3, height, width) uint8: BETWEEN_ROWS for each domain, BETWEEN_COLUMNS across.
+
+    The first and the last of a domain's frames are encoded, all instants are the papers' blends of these two latents.
+
+    Args:
+        footage: of each domain its frames at these instants, (5, 3, H, W), see `moments`.
+    """
+    rows = []
+    times = torch.linspace(0.0, 1.0, len(BETWEEN_COLUMNS)).view(-1, 1, 1, 1)
+    for frames, here, there in zip(footage, names, next_domains(names), strict=True):
+        left, right = net.encode(frames[[0, -1]], here).chunk(2)
+        latents = torch.lerp(left, right, times.to(left))
+        rows += [frames, net.decode(latents, here), net.decode(latents, there)]
+    return _grid(torch.cat(rows), len(BETWEEN_COLUMNS))
+
+
+def moments(row: DomainData, frames: Frames, size: tuple[int, int], device: torch.device) -> Tensor:
+    """(5, 3, H, W) in [-1, 1], a domain's frames at BETWEEN_COLUMNS, always the same.
+
+    Of a street two keyframes 1/7.5 s apart and what is between them; of footage five frames in a row.
+    """
+    if row.data.startswith("street:"):
+        view = StreetView(row.data.removeprefix("street:"), REPORT_SEEDS[0])
+        times = (INSTANT + _GAP_SECONDS * k / 4 for k in range(5))
+        pictures = torch.from_numpy(np.stack([view.picture(t, *size) for t in times]))
+    else:
+        pictures = frames.batch([min(k, len(frames) - 1) for k in range(5)])
+    return to_unit(pictures.to(device))
+
+
+def _grid(pictures: Tensor, columns: int) -> Tensor:
+    grid = make_grid(pictures.float().clamp(-1, 1), columns, padding=2, normalize=True, value_range=(-1, 1))
+    return (grid * 255.0 + 0.5).to(torch.uint8).cpu()
