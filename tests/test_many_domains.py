@@ -14,10 +14,11 @@ from torch import Tensor
 
 from vidtrans.checkpoint import load_model
 from vidtrans.nets.jwdm import JWDM
+from vidtrans.train.batches import pair
 from vidtrans.train.draws import Draws
 from vidtrans.train.jwdm_step import JWDMStep
 from vidtrans.train.keep import STATE
-from vidtrans.train.loop import Run, pair, total_steps
+from vidtrans.train.loop import Run, total_steps
 from vidtrans.train.recipe import Recipe, TrainOptions, parse_recipe
 from vidtrans.train.step import Batch
 
@@ -39,7 +40,7 @@ def recipe_of(*names: str, **sections: dict[str, Any]) -> Recipe:
 
 def step_of(recipe: Recipe) -> JWDMStep:
     torch.manual_seed(0)
-    return JWDMStep(JWDM(recipe.net_config()), recipe.loss, torch.device("cpu"), "fp32").double()
+    return JWDMStep(JWDM(recipe.net_config()), recipe, torch.device("cpu")).double()
 
 
 def batch_of(step: JWDMStep, first: int, second: int) -> Batch:
@@ -53,8 +54,8 @@ def papers_losses(step: JWDMStep, batch: Batch, x_weight: float) -> tuple[dict[s
     names = [domain.name for domain in batch.domains]
     e1, e2 = (step.net.encoders[name] for name in names)
     g1, g2 = (lambda z, name=name: step.net.decode(z, name) for name in names)
-    dx, dy = (step.data_discriminators[name] for name in names)
-    dz, x, y, lam = step.dz, batch.x, batch.y, 0.5
+    dx, dy = (step.data[name].critic for name in names)
+    dz, x, y, lam = step.latent.critic, batch.x, batch.y, 0.5
     zx, zy = e1(x), e2(y)
     xy, yx = g2(zx), g1(zy)
     xyx, yxy = g1(e2(xy)), g2(e1(yx))
@@ -150,7 +151,7 @@ def test_a_domain_outside_the_steps_pair_is_left_alone(tmp_path: Path) -> None:
     before = {name: tensor.clone() for name, tensor in run.step_module.state_dict().items()}
     run.advance(1)
     for number, name in enumerate(SEASONS):
-        for part in (f"net.encoders.{name}.", f"net.decoders.{name}.", f"data_discriminators.{name}."):
+        for part in (f"net.encoders.{name}.", f"net.decoders.{name}.", f"data.{name}."):
             same = all(
                 torch.equal(tensor, run.step_module.state_dict()[key])
                 for key, tensor in before.items()

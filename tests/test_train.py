@@ -20,7 +20,8 @@ from vidtrans.errors import InputError, UsageError
 from vidtrans.nets.jwdm import JWDM
 from vidtrans.palettes import STREET
 from vidtrans.train import losses
-from vidtrans.train.data import StreetFrames, _SeekingVideo, open_frames
+from vidtrans.train.data import StreetFrames, open_frames
+from vidtrans.train.data.videos import SeekingVideo
 from vidtrans.train.draws import Draws
 from vidtrans.train.jwdm_options import LossOptions
 from vidtrans.train.jwdm_step import JWDMStep
@@ -69,30 +70,6 @@ def small(**changes: dict[str, Any]) -> Recipe:
 # Losses
 
 
-def test_divergences_are_the_papers_expectations() -> None:
-    real, fake, cycled = (torch.tensor([value]) for value in (0.3, -1.2, 0.7))
-
-    def d(logit: torch.Tensor) -> float:
-        return 1 / (1 + math.exp(-float(logit)))
-
-    by_hand = -math.log(d(real)) - 0.25 * math.log(1 - d(cycled)) - 0.75 * math.log(1 - d(fake))
-    assert losses.data_divergence(real, fake, cycled, cycle_share=0.25).item() == pytest.approx(by_hand, abs=1e-6)
-    by_hand = -0.25 * math.log(d(cycled)) - 0.75 * math.log(d(fake))
-    assert losses.data_adversary(fake, cycled, cycle_share=0.25).item() == pytest.approx(by_hand, abs=1e-6)
-    by_hand = -2 * math.log(d(real)) - math.log(1 - d(fake)) - math.log(1 - d(cycled))
-    assert losses.latent_divergence(real, fake, cycled).item() == pytest.approx(by_hand, abs=1e-6)
-
-
-def test_without_cycle_share_the_term_is_cyclegans() -> None:
-    # J9: lambda -> 0 in Eqs. (19), (20).
-    real, fake, cycled = torch.randn(3, 2, 1, 4, 8)
-    plain = losses.real_term(real) + losses.fake_term(fake)
-    assert torch.equal(losses.data_divergence(real, fake, cycle_share=0.0), plain)
-    almost = losses.data_divergence(real, fake, cycled, cycle_share=1e-9)
-    torch.testing.assert_close(almost, plain, rtol=0, atol=1e-6)
-    assert torch.equal(losses.data_adversary(fake, cycle_share=0.0), losses.real_term(fake))
-
-
 def test_the_relu_prior_is_what_norm_and_relu_make_of_gaussians() -> None:
     draws = Draws(seed=0, step=0, first=0, count=4)
     draw = losses.prior_draw(torch.empty(4, 8, 64, 64), "relu", draws)
@@ -108,7 +85,7 @@ def test_the_relu_prior_is_what_norm_and_relu_make_of_gaussians() -> None:
 
 def step_for(recipe: Recipe) -> tuple[JWDMStep, Batch]:
     torch.manual_seed(0)
-    step = JWDMStep(JWDM(recipe.net_config()), recipe.loss, torch.device("cpu"), "fp32")
+    step = JWDMStep(JWDM(recipe.net_config()), recipe, torch.device("cpu"))
     labels = torch.randint(len(STREET), (2, 36, 48))
     y = torch.from_numpy(STREET.colour(labels.numpy())).movedim(-1, 1).float() / 127.5 - 1
     clips = (torch.rand(2, 1, 3, 36, 48) * 2 - 1, y.unsqueeze(1))
@@ -278,9 +255,9 @@ def test_training_is_unpaired(tmp_path: Path, cache: Path) -> None:
     scene, labels = run.frames
     assert isinstance(scene, StreetFrames)
     assert isinstance(labels, StreetFrames)
-    assert not set(scene.seeds) & set(labels.seeds)
+    assert not set(scene.drives.seeds) & set(labels.drives.seeds)
     # And the two domains' draws do not go in step either.
-    drawn = [[run._samples(step)[number] for step in range(20)] for number in (0, 1)]
+    drawn = [[run.batches.samples(step, number) for step in range(20)] for number in (0, 1)]
     rows = [
         [
             int(torch.stack([(frames_batch - row).abs().sum() for row in everything]).argmin())
@@ -417,9 +394,10 @@ def test_video_folders_are_random_accessed_frame_by_frame(tmp_path: Path, make_c
 
 def test_without_decord_pyav_seeks_to_the_same_frames(tmp_path: Path, make_clip: Callable[..., Path]) -> None:
     clip = make_clip(tmp_path / "a.mp4", frames=11, options={"g": "5"})
-    video = _SeekingVideo(clip)
+    video = SeekingVideo(clip)
     with av.open(str(clip)) as container:
         decoded = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     assert len(video) == 11
-    for index in (10, 0, 4, 5, 6):
-        assert (video[index] == decoded[index]).all()
+    order = [0, 1, 4, 5, 6, 10]
+    for index, frame in zip(order, video.frames(order), strict=True):
+        assert (frame == decoded[index]).all()

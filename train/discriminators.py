@@ -99,12 +99,13 @@ PICTURE_DISCRIMINATORS: dict[str, type[Table5 | Patch70 | CoordinatePatch]] = {
 }
 
 
-def picture_discriminator(kind: str, width: int) -> nn.Module:
-    """A fresh Dx or Dy.
+def picture_discriminator(kind: str, width: int, slope: float | None = None) -> nn.Module:
+    """A fresh Dx or Dy; slope: of its leaky ReLUs, None for the kind's own (J7).
 
     Raises:
         UsageError: no such kind.
     """
     if kind not in PICTURE_DISCRIMINATORS:
         raise UsageError(f"unknown discriminator {kind!r}; {nearest_names(kind, tuple(PICTURE_DISCRIMINATORS))}")
-    return PICTURE_DISCRIMINATORS[kind](width)
+    own = PICTURE_DISCRIMINATORS[kind]
+    return own(width) if slope is None else own(width, slope)

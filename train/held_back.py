@@ -13,7 +13,7 @@ from torch import Tensor
 from vidtrans.errors import UsageError
 from vidtrans.nets.contract import Net, to_unit
 from vidtrans.palettes import STREET
-from vidtrans.train.data import Frames
+from vidtrans.train.data import Frames, Part
 from vidtrans.train.domains import StreetView
 from vidtrans.train.metrics import Confusion
 from vidtrans.train.recipe import Recipe
@@ -24,29 +24,29 @@ INSTANT = 9.0  # seconds into each of them
 _AT_ONCE = 4
 
 
-class Stretch:
-    """Frames [first, end) of a domain, as frames of their own."""
-
-    def __init__(self, frames: Frames, first: int, end: int) -> None:
-        self._frames, self._first, self._end = frames, first, end
-
-    def __len__(self) -> int:
-        return self._end - self._first
-
-    def batch(self, indices: Sequence[int]) -> Tensor:
-        return self._frames.batch([self._first + index for index in indices])
-
-
-def held_back(frames: Frames, count: int, name: str) -> tuple[Frames, Frames]:
-    """(what training sees, the last `count` frames).
+def held_back(frames: Sequence[Frames], recipe: Recipe) -> tuple[Sequence[Frames], Sequence[Frames]]:
+    """(what training sees, the last keep.held_back frames) of every domain, the latter empty without any.
 
     Raises:
-        UsageError: nothing would be left to train on; `name` is the domain's.
+        UsageError: a domain has no frames left to train on.
     """
-    left = len(frames) - count
-    if left < 1:
-        raise UsageError(f"domain {name} has {len(frames)} frames; keep.held_back = {count} leaves none to train on")
-    return (Stretch(frames, 0, left), Stretch(frames, left, len(frames))) if count else (frames, Stretch(frames, 0, 0))
+    count = recipe.keep.held_back
+    for row, domain in zip(recipe.domains, frames, strict=True):
+        if len(domain) <= count:
+            raise UsageError(
+                f"domain {row.name} has {len(domain)} frames; keep.held_back = {count} leaves none to train on"
+            )
+    if not count:
+        return list(frames), []
+    seen = [_part(domain, 0, len(domain) - count) for domain in frames]
+    return seen, [_part(domain, len(domain) - count, len(domain)) for domain in frames]
+
+
+def _part(frames: Frames, first: int, end: int) -> Part:
+    """Frames [first, end) of a domain, in the sequences that they lie in."""
+    ends = np.cumsum(frames.lengths)
+    ranges = ((max(first, int(b - n)), min(end, int(b))) for b, n in zip(ends, frames.lengths, strict=True))
+    return Part(frames, [(begin, until) for begin, until in ranges if begin < until])
 
 
 @torch.no_grad()
@@ -64,7 +64,7 @@ def measure(recipe: Recipe, net: Net, frames: Sequence[Frames], device: torch.de
     reconstruction and cycles are measured on held-back frames. All distances are L1 of values in [-1, 1].
 
     Args:
-        frames: the held-back ones of every domain.
+        frames: the held-back ones of every domain, or none at all.
     """
     rows = {row.name: row.data.removeprefix("street:") for row in recipe.domains if row.data.startswith("street:")}
     figures: dict[str, Any] = {}
@@ -73,14 +73,19 @@ def measure(recipe: Recipe, net: Net, frames: Sequence[Frames], device: torch.de
         figures["measured_on"] = f"{len(REPORT_SEEDS)} streets that were not trained on"
     others = [name for name in (row.name for row in recipe.domains) if name not in rows]
     numbers = {row.name: number for number, row in enumerate(recipe.domains)}
-    if others and all(len(frames[numbers[name]]) for name in others):
+    if frames:
         for name in others:
             figures[name] = {"reconstruction_l1": _distance(net, frames[numbers[name]], name, name, device)}
         for here, there in permutations(others, 2):
             cycle = _distance(net, frames[numbers[here]], here, there, device)
             figures[f"{here} to {there}"] = {"cycle_l1": cycle}
-        figures["held_back_frames"] = len(frames[numbers[others[0]]])
+        figures["held_back_frames"] = recipe.keep.held_back
     return figures
+
+
+def as_input(net: Any, pictures: Tensor, device: torch.device) -> Tensor:
+    """(B, H, W, 3) uint8 as what the net takes, in the type of its numbers."""
+    return to_unit(pictures.to(device)).to(next(net.parameters()).dtype)
 
 
 def _distance(net: Net, frames: Frames, here: str, there: str, device: torch.device) -> float:
@@ -88,7 +93,7 @@ def _distance(net: Net, frames: Frames, here: str, there: str, device: torch.dev
     total = 0.0
     for first in range(0, len(frames), _AT_ONCE):
         indices = list(range(first, min(first + _AT_ONCE, len(frames))))
-        x = to_unit(frames.batch(indices).to(device))
+        x = as_input(net, frames.batch(indices), device)
         back = net.decode(net.encode(x, here), there)
         if there != here:
             back = net.decode(net.encode(back, there), here)
@@ -129,7 +134,7 @@ def _streets(net: Net, rows: dict[str, str], device: torch.device) -> Iterator[d
     width, height = net.sizes.trained
     for seed in REPORT_SEEDS:
         pictures = {name: StreetView(view, seed).picture(INSTANT, width, height) for name, view in rows.items()}
-        yield {name: to_unit(torch.from_numpy(picture)[None].to(device)) for name, picture in pictures.items()}
+        yield {name: as_input(net, torch.from_numpy(picture)[None], device) for name, picture in pictures.items()}
 
 
 def _add(row: dict[str, float], key: str, made: Tensor, wanted: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""The [loss] of a JWDM recipe. Its defaults are the paper's, with the decisions of docs/method.md (J4-J10)."""
+"""The [loss] of a JWDM recipe."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vidtrans.errors import UsageError, one_of
+from vidtrans.train.divergences import KINDS
 
 if TYPE_CHECKING:
     from vidtrans.train.recipe import Recipe
@@ -13,15 +14,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LossOptions:
-    """Weights and choices of the objective; the defaults are the paper's with the decisions J4-J10 of docs/method.md.
+    """Weights and choices of the objective; the defaults are the paper's with the decisions of docs/method.md.
 
     Attributes:
         lambda_x, lambda_y, lambda_z: weights of the divergences in Eq. (6): of the first domain's pictures, of the
             other domains' and of the latents.
+        data_divergence, latent_divergence: "gan" (Eq. 8, the generators' term non-saturating), "minimax" (Eq. 8 to the
+            letter), "lsgan", "wgan-gp" or "mmd", which needs no discriminator (see divergences.py; J10).
+        penalty_weight: of the gradient penalty of wgan-gp.
         cycle_share: lambda of Eqs. (19), (20), the share of cycle reconstructions among a discriminator's fakes.
+        cycled_latents: whether half of each QZ are the latents of translations, E2(G2(E1(x))) beside E1(x) (J18).
         prior: "relu", "gaussian" or "uniform" (J4).
-        discriminator: "table5", "patch70" or "coordinates"; discriminator_width: channels of its first layer.
-        latent_discriminator_width: channels of Dz's hidden layers.
+        discriminator: "table5", "patch70" or "coordinates" (J6); discriminator_width: channels of its first layer;
+            discriminator_slope: of its leaky ReLUs, the kind's own by default (J7).
+        latent_discriminator_width, _kernel, _slope: channels of Dz's hidden layers, 1x1 or 3x3 convolutions, and the
+            slope of its leaky ReLUs (J5).
+        image_pool: earlier fakes that a data discriminator may be shown again; 0 for none, 50 in CycleGAN (J10).
         label_cost: "l1" on colours (the paper) or "cross_entropy" on a palette head's class scores.
         label_weight: factor of a label domain's terms in Eq. (7); 1 in the paper. Cross-entropy in nats is several
             times larger than an L1 distance, and would leave the photo domain little of the optimiser's steps.
@@ -33,11 +41,19 @@ class LossOptions:
     lambda_x: float = 0.1
     lambda_y: float = 0.1
     lambda_z: float = 0.1
+    data_divergence: str = "gan"
+    latent_divergence: str = "gan"
+    penalty_weight: float = 10.0
     cycle_share: float = 0.5
+    cycled_latents: bool = False
     prior: str = "relu"
     discriminator: str = "table5"
     discriminator_width: int = 64
+    discriminator_slope: float | None = None
     latent_discriminator_width: int = 512
+    latent_discriminator_kernel: int = 1
+    latent_discriminator_slope: float = 0.2
+    image_pool: int = 0
     label_cost: str = "l1"
     label_weight: float = 1.0
     hard_cycle: bool = False
@@ -47,10 +63,16 @@ class LossOptions:
     def __post_init__(self) -> None:
         if not 0.0 <= self.cycle_share < 1.0:
             raise UsageError(f"loss.cycle_share must be in [0, 1), not {self.cycle_share}")
-        if min(self.lambda_x, self.lambda_y, self.lambda_z, self.photo_cycle_weight, self.label_weight) < 0.0:
+        weights = (self.lambda_x, self.lambda_y, self.lambda_z, self.photo_cycle_weight, self.label_weight)
+        if min(*weights, self.penalty_weight) < 0.0:
             raise UsageError("weights of the loss must not be negative")
         if min(self.discriminator_width, self.latent_discriminator_width, self.photo_cycle_pool) < 1:
             raise UsageError("widths and photo_cycle_pool of the loss must be at least 1")
+        if self.image_pool < 0:
+            raise UsageError(f"loss.image_pool must not be negative, not {self.image_pool}")
+        one_of("loss.data_divergence", self.data_divergence, KINDS)
+        one_of("loss.latent_divergence", self.latent_divergence, KINDS)
+        one_of("loss.latent_discriminator_kernel", self.latent_discriminator_kernel, (1, 3))
         one_of("loss.prior", self.prior, ("relu", "gaussian", "uniform"))
         one_of("loss.discriminator", self.discriminator, ("table5", "patch70", "coordinates"))
         one_of("loss.label_cost", self.label_cost, ("l1", "cross_entropy"))
@@ -63,7 +85,7 @@ class LossOptions:
         """
         config = recipe.net_config()
         width, height = recipe.data.trained_size
-        if self.discriminator == "table5" and min(width, height) < 64:
+        if self.discriminator == "table5" and self.data_divergence != "mmd" and min(width, height) < 64:
             raise UsageError(f"the table5 discriminator needs 64x64 pixels at least, not {width}x{height}")
         if self.prior == "relu" and config.embedding == "linear":
             raise UsageError("a linear embedding needs loss.prior gaussian or uniform")

@@ -9,10 +9,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vidtrans.nets.contract import Domain
-from vidtrans.nets.jwdm import JWDM
+from vidtrans.nets.jwdm import JWDM, Decoder
 from vidtrans.train import losses
 from vidtrans.train.discriminators import LatentDiscriminator, picture_discriminator
+from vidtrans.train.divergences import Divergence, Kernels, Played, latent_rows, patch_rows
+from vidtrans.train.image_pool import ImagePool
 from vidtrans.train.jwdm_options import LossOptions
+from vidtrans.train.recipe import Recipe
 from vidtrans.train.step import Batch, Step
 
 
@@ -28,6 +31,9 @@ class Picture:
 class Streams:
     """Everything one forward pass makes from unpaired batches x and y."""
 
+    x: Tensor  # (B, 3, H, W)
+    y: Tensor
+    prior: Tensor  # a draw of PZ, as many latents as x has frames
     zx: Tensor  # E1(x)
     zy: Tensor  # E2(y)
     xx: Picture  # G1(E1(x))
@@ -36,6 +42,8 @@ class Streams:
     yx: Picture  # G1(E2(y)), y translated
     xyx: Picture  # G1(E2(G2(E1(x)))), the cycle of x
     yxy: Picture  # G2(E1(G1(E2(y)))), the cycle of y
+    zxy: Tensor  # E2(G2(E1(x)))
+    zyx: Tensor  # E1(G1(E2(y)))
 
 
 class JWDMStep(Step):
@@ -48,29 +56,38 @@ class JWDMStep(Step):
     net: JWDM
     options: LossOptions
 
-    def __init__(self, net: JWDM, options: LossOptions, device: torch.device, precision: str) -> None:
-        super().__init__(net, options, device, precision)
-        self.data_discriminators = nn.ModuleDict(
+    def __init__(self, net: JWDM, recipe: Recipe, device: torch.device) -> None:
+        super().__init__(net, recipe, device)
+        o = self.options
+        self.data = nn.ModuleDict({domain.name: data_divergence(o) for domain in net.domains})
+        self.latent = latent_divergence(o, net.config.latent_channels)
+        width, height = recipe.data.trained_size
+        self.pools = nn.ModuleDict(
             {
-                domain.name: picture_discriminator(options.discriminator, options.discriminator_width)
-                for domain in net.domains
+                f"{domain.name}-{fake}": ImagePool(o.image_pool, (3, height, width))
+                for domain in (net.domains if o.image_pool else ())
+                for fake in ("translated", "cycled")
             }
         )
-        self.dz = LatentDiscriminator(net.config.latent_channels, options.latent_discriminator_width)
 
     def discriminators(self) -> list[nn.Parameter]:
-        return [*self.data_discriminators.parameters(), *self.dz.parameters()]
+        return [*self.data.parameters(), *self.latent.parameters()]
+
+    def parts(self) -> list[nn.Module]:
+        decoders = [part for part in self.net.decoders.values() if isinstance(part, Decoder)]
+        return [*self.net.encoders.values(), *(part for each in decoders for part in (each.lift, each.finish))]
 
     def forward(self, batch: Batch) -> Streams:
-        net, (xd, yd) = self.net, batch.domains
+        net, x, y, (xd, yd) = self.net, batch.x, batch.y, batch.domains
         with self.autocast():
-            zx, zy = net.encode(batch.x, xd.name), net.encode(batch.y, yd.name)
+            zx, zy = net.encode(x, xd.name), net.encode(y, yd.name)
             # A decoder's two inputs go through it as one batch; instance norm keeps samples apart.
             xx, yx = self._decode_both(zx, zy, xd)
             yy, xy = self._decode_both(zy, zx, yd)
-            xyx = self._decode(net.encode(self._sent_back(xy, yd), yd.name), xd)
-            yxy = self._decode(net.encode(self._sent_back(yx, xd), xd.name), yd)
-        return Streams(zx, zy, xx, yy, xy, yx, xyx, yxy)
+            zxy, zyx = net.encode(self._sent_back(xy, yd), yd.name), net.encode(self._sent_back(yx, xd), xd.name)
+            xyx, yxy = self._decode(zxy, xd), self._decode(zyx, yd)
+        prior = losses.prior_draw(zx, self.options.prior, batch.draws)
+        return Streams(x, y, prior, zx, zy, xx, yy, xy, yx, xyx, yxy, zxy, zyx)
 
     def warmup_loss(self, batch: Batch) -> dict[str, Tensor]:
         """Rx + Ry of Eq. (7) alone, without translations or cycles."""
@@ -82,38 +99,39 @@ class JWDMStep(Step):
         return {f"r{x}": self._cost(xx, batch.x, xd), f"r{y}": self._cost(yy, batch.y, yd)}
 
     def discriminator_loss(self, batch: Batch, streams: Streams) -> dict[str, Tensor]:
-        """Algorithm 1, the ascent on the three divergences, Eqs. (8), (19), (20), weighted as in Eq. (6)."""
-        o, s, (xd, yd) = self.options, streams, batch.domains
-        dx, dy = self.data_discriminators[xd.name], self.data_discriminators[yd.name]
+        """Algorithm 1, the ascent on the three divergences, weighted as in Eq. (6)."""
+        o, s, (xd, yd), (x, y) = self.options, streams, batch.domains, self._letters(batch)
+        x_fakes = self._pooled(xd, self._fakes(s.yx, s.xyx), batch)
+        y_fakes = self._pooled(yd, self._fakes(s.xy, s.yxy), batch)
         with self.autocast():
-            x_real, *x_fakes = self._judge(dx, batch.x, *(fake.detach() for fake in self._fakes(s.yx, s.xyx)))
-            y_real, *y_fakes = self._judge(dy, batch.y, *(fake.detach() for fake in self._fakes(s.xy, s.yxy)))
-            zx, zy = s.zx.detach(), s.zy.detach()
-            prior, first, second = self._judge(self.dz, losses.prior_draw(zx, o.prior, batch.draws), zx, zy)
-        x, y = self._letters(batch)
-        return {
-            f"d{x}": self._weight(xd) * losses.data_divergence(x_real, *x_fakes, cycle_share=o.cycle_share),
-            f"d{y}": self._weight(yd) * losses.data_divergence(y_real, *y_fakes, cycle_share=o.cycle_share),
-            "dz": o.lambda_z * losses.latent_divergence(prior, first, second),
-        }
+            terms = {
+                f"d{x}": (self._weight(xd), self._data(xd).ascent(s.x, x_fakes, batch.draws)),
+                f"d{y}": (self._weight(yd), self._data(yd).ascent(s.y, y_fakes, batch.draws)),
+                "dz": (o.lambda_z, self.latent.ascent(s.prior, self._latents(s), batch.draws)),
+            }
+        return {name: weight * value for name, (weight, value) in terms.items() if value is not None}
 
     def generator_loss(self, batch: Batch, streams: Streams) -> dict[str, Tensor]:
-        """Algorithm 1, the descent of F on Eq. (6): Rx + Ry (Eq. 7) and the adversarial terms."""
-        o, s, (xd, yd) = self.options, streams, batch.domains
+        """Algorithm 1, the descent of F on Eq. (6): Rx + Ry (Eq. 7) and the divergences."""
+        o, s, (xd, yd), (x, y) = self.options, streams, batch.domains, self._letters(batch)
         with self.autocast():
-            x_fakes = self._judge(self.data_discriminators[xd.name], *self._fakes(s.yx, s.xyx))
-            y_fakes = self._judge(self.data_discriminators[yd.name], *self._fakes(s.xy, s.yxy))
-            first, second = self._judge(self.dz, s.zx, s.zy)
-        x, y = self._letters(batch)
+            gx = self._data(xd).descent(s.x, self._fakes(s.yx, s.xyx), batch.draws)
+            gy = self._data(yd).descent(s.y, self._fakes(s.xy, s.yxy), batch.draws)
+            gz = self.latent.descent(s.prior, self._latents(s), batch.draws)
         return {
-            f"r{x}": self._cost(s.xx, batch.x, xd),
-            f"r{y}": self._cost(s.yy, batch.y, yd),
-            f"c{x}": self._cycle_cost(s.xyx, batch.x, xd),
-            f"c{y}": self._cycle_cost(s.yxy, batch.y, yd),
-            f"g{x}": self._weight(xd) * losses.data_adversary(*x_fakes, cycle_share=o.cycle_share),
-            f"g{y}": self._weight(yd) * losses.data_adversary(*y_fakes, cycle_share=o.cycle_share),
-            "gz": o.lambda_z * losses.latent_adversary(first, second),
+            f"r{x}": self._cost(s.xx, s.x, xd),
+            f"r{y}": self._cost(s.yy, s.y, yd),
+            f"c{x}": self._cycle_cost(s.xyx, s.x, xd),
+            f"c{y}": self._cycle_cost(s.yxy, s.y, yd),
+            f"g{x}": self._weight(xd) * gx,
+            f"g{y}": self._weight(yd) * gy,
+            "gz": o.lambda_z * gz,
         }
+
+    def _data(self, domain: Domain) -> Divergence:
+        found = self.data[domain.name]
+        assert isinstance(found, Divergence)
+        return found
 
     def _weight(self, domain: Domain) -> float:
         return self.options.lambda_x if domain == self.net.domains[0] else self.options.lambda_y
@@ -166,11 +184,42 @@ class JWDMStep(Step):
         palette: Tensor = getattr(self.net, f"palette_{domain.name}")
         return (target.unsqueeze(1) - palette.view(1, -1, 3, 1, 1)).abs().sum(2).argmin(1)
 
-    def _fakes(self, translated: Picture, cycled: Picture) -> list[Tensor]:
-        """Eqs. (19), (20): which fakes a discriminator sees."""
-        return [translated.colours, cycled.colours] if self.options.cycle_share > 0.0 else [translated.colours]
+    def _fakes(self, translated: Picture, cycled: Picture) -> list[tuple[float, Tensor]]:
+        """Eqs. (19), (20): the mixture of fakes that a data divergence sees. At a cycle share of 0 it is CycleGAN's."""
+        share = self.options.cycle_share
+        return [(1.0 - share, translated.colours), *([(share, cycled.colours)] if share > 0.0 else [])]
 
-    @staticmethod
-    def _judge(discriminator: nn.Module, *batches: Tensor) -> tuple[Tensor, ...]:
-        """Logits of several batches of one size from one pass (no discriminator norms across samples)."""
-        return discriminator(torch.cat(batches)).split(len(batches[0]))
+    def _latents(self, streams: Streams) -> list[tuple[float, Tensor]]:
+        """d(PZ, QZ1) + d(PZ, QZ2) of Eq. (6); with cycled_latents each QZ is half encoded translations (J18)."""
+        s = streams
+        if not self.options.cycled_latents:
+            return [(1.0, s.zx), (1.0, s.zy)]
+        return [(0.5, s.zx), (0.5, s.zxy), (0.5, s.zy), (0.5, s.zyx)]
+
+    def _pooled(self, domain: Domain, fakes: list[tuple[float, Tensor]], batch: Batch) -> list[tuple[float, Tensor]]:
+        if not self.options.image_pool:
+            return fakes
+        shown = []
+        for name, (share, fake) in zip(("translated", "cycled"), fakes, strict=False):
+            pool = self.pools[f"{domain.name}-{name}"]
+            assert isinstance(pool, ImagePool)
+            shown.append((share, pool.exchange(fake, batch.draws, self.ranks)))
+        return shown
+
+
+def data_divergence(options: LossOptions) -> Divergence:
+    """d(PX, QX) of one domain's pictures, with a critic of its own."""
+    o = options
+    if o.data_divergence == "mmd":
+        return Kernels(patch_rows, variance=1 / 3)  # of a number spread evenly over [-1, 1]
+    critic = picture_discriminator(o.discriminator, o.discriminator_width, o.discriminator_slope)
+    return Played(o.data_divergence, critic, o.penalty_weight)
+
+
+def latent_divergence(options: LossOptions, channels: int) -> Divergence:
+    """d(PZ, .) for the latents of all encoders: one critic, Dz (J17)."""
+    o = options
+    if o.latent_divergence == "mmd":
+        return Kernels(latent_rows, losses.PRIOR_VARIANCE[o.prior])
+    width, kernel, slope = o.latent_discriminator_width, o.latent_discriminator_kernel, o.latent_discriminator_slope
+    return Played(o.latent_divergence, LatentDiscriminator(channels, width, kernel, slope), o.penalty_weight)

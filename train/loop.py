@@ -5,24 +5,25 @@ from __future__ import annotations
 import copy
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from kornia.augmentation import AugmentationSequential, RandomCrop, RandomHorizontalFlip
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from vidtrans.checkpoint import Model, save_model
 from vidtrans.errors import DeviceError, OutputError, TrainingStopped, UsageError
 from vidtrans.files import write_atomically
 from vidtrans.nets import make_net
-from vidtrans.nets.contract import to_unit
 from vidtrans.train import pictures
-from vidtrans.train.data import Frames, open_frames
+from vidtrans.train.batches import Augment, Batches
+from vidtrans.train.data import open_frames
 from vidtrans.train.draws import Draws
 from vidtrans.train.health import Health
 from vidtrans.train.held_back import held_back, score
@@ -30,6 +31,7 @@ from vidtrans.train.journal import Journal
 from vidtrans.train.keep import Keeper
 from vidtrans.train.methods import imported, method_named
 from vidtrans.train.optimisers import Optimisers
+from vidtrans.train.ranks import Ranks
 from vidtrans.train.recipe import Recipe, TrainOptions, parse_recipe
 from vidtrans.train.session import Sessions
 from vidtrans.train.signals import stop_signals
@@ -58,13 +60,6 @@ def rate_at(step: int, constant: int, decay: int) -> float:
     return 1.0 if step < constant else 1.0 - (step - constant + 1) / (decay + 1)
 
 
-def pair(draws: Draws, domains: int) -> tuple[int, int]:
-    """The two domains of a step, every unordered pair equally likely; a step trains both of its directions."""
-    first = draws.integer("pair", domains)
-    second = (first + 1 + draws.integer("pair's second", domains - 1)) % domains
-    return min(first, second), max(first, second)
-
-
 def step_seed(seed: int, step: int) -> int:
     """The random state of a step depends on nothing before it, which is what makes a resumed run exact."""
     return (seed * 1_000_003 + step) % 2**63
@@ -85,35 +80,48 @@ class Run:
         device: str = "cpu",
         cache: Path | None = None,
         init_from: Model | None = None,
+        ranks: Ranks | None = None,
         report: Callable[[str], None] = lambda text: None,
     ) -> None:
+        self.report = report
         self.recipe = recipe
         self.folder = folder
         self.options = recipe.train
-        self.device = training_device(device)
-        self.report = report
+        self.ranks = ranks or Ranks()
+        _check_shares(self.options, self.ranks)
+        self.device = self.ranks.device or training_device(device)
         folder.mkdir(parents=True, exist_ok=True)
-        self.frames: list[Frames] = []
-        self.held_back: list[Frames] = []
-        for number, row in enumerate(recipe.domains):
-            frames = open_frames(row, number, recipe.data, cache or folder / "cache", report)
-            seen, unseen = held_back(frames, recipe.keep.held_back, row.name)
-            self.frames.append(seen)
-            self.held_back.append(unseen)
+        with self.ranks.in_turn():
+            whole = [
+                open_frames(row, number, recipe.data, cache or folder / "cache", report)
+                for number, row in enumerate(recipe.domains)
+            ]
+        self.frames, self.held_back = held_back(whole, recipe)
         torch.manual_seed(self.options.seed)
         method = method_named(recipe.method)
         net = make_net(method.family, recipe.net_config().to_json())
-        step_class = imported(method.step)
-        self.step_module: Step = step_class(net, recipe.loss, self.device, self.options.precision).to(self.device)
+        self.step_module: Step = imported(method.step)(net, recipe, self.device)
+        self.step_module.ranks = self.ranks
+        self.step_module.to(self.device, torch.float64 if self.options.precision == "fp64" else torch.float32)
+        if self.options.channels_last:
+            self.step_module.to(memory_format=torch.channels_last)
         self.is_random_start = init_from is None
         if init_from is not None:
             _start_from(net, init_from)
         self.net = net
         self.average = copy.deepcopy(net).requires_grad_(False)
-        kind, lr, betas = self.options.optimiser, self.options.lr, self.options.betas
-        self.generators = Optimisers(net.parameters(), kind, lr, betas)
-        self.adversaries = Optimisers(self.step_module.discriminators(), "adam", lr, betas)
-        self.augment = _augmentation(recipe)
+        _hasten(self.step_module.parts(), self.options)
+        self.generators = self._optimisers_of(net.parameters(), self.options.optimiser)
+        self.adversaries = self._optimisers_of(self.step_module.discriminators(), "adam")
+        self.batches = Batches(
+            self.frames,
+            net.domains,
+            self.options,
+            self.device,
+            offsets=self.step_module.offsets,
+            augment=_augmentation(recipe),
+            ranks=self.ranks,
+        )
         self.step = 0
         longest = max(len(frames) for frames in self.frames)
         self.warmup, self.constant, self.decay = total_steps(self.options, longest, len(self.frames))
@@ -121,7 +129,13 @@ class Run:
         self.keeper = Keeper(folder, recipe.keep)
         self.health = Health(recipe.keep)
         self.sessions = Sessions(folder, self.device)
-        write_atomically(folder / "recipe.json", json.dumps(recipe.to_json(), indent=1).encode())
+        if self.ranks.is_first:
+            write_atomically(folder / "recipe.json", json.dumps(recipe.to_json(), indent=1).encode())
+
+    def _optimisers_of(self, parameters: Iterable[nn.Parameter], kind: str) -> Optimisers:
+        options = self.options
+        scaler = torch.amp.GradScaler(self.device.type, enabled=options.precision == "fp16")
+        return Optimisers(parameters, kind, options.lr, options.betas, scaler=scaler, ranks=self.ranks)
 
     @property
     def total(self) -> int:
@@ -144,7 +158,7 @@ class Run:
                 if self._is_due(options.log_every, end):
                     speed = (self.step - first) / (time.monotonic() - started)
                     self._log({name: value.item() for name, value in losses.items()}, speed, show)
-                if self._is_due(options.sample_every, end):
+                if self._is_due(options.sample_every, end) and self.ranks.is_first:
                     self._draw()
                 if self._is_due(options.save_every, end):
                     self.save(self._score())
@@ -158,24 +172,26 @@ class Run:
 
     def _log(self, numbers: dict[str, float], speed: float, show: Callable[[Progress], None]) -> None:
         self.health.check(self.step, numbers, self.keeper.good)
-        show(Progress(self.step, self.total, numbers, speed))
-        self.journal.scalars(self.step, {**numbers, "steps_per_second": speed})
+        if self.ranks.is_first:
+            show(Progress(self.step, self.total, numbers, speed))
+            self.journal.scalars(self.step, {**numbers, "steps_per_second": speed})
 
     def _draw(self) -> None:
+        """The pictures to watch the run by."""
         names = [domain.name for domain in self.net.domains]
-        self.journal.picture(self.step, pictures.samples(self.average, self._samples(self.step), names))
+        samples = [self.batches.samples(self.step, number) for number in range(len(names))]
+        self.journal.picture(self.step, pictures.samples(self.average, samples, names))
         self.journal.picture(self.step, pictures.between(self.average, self._moments, names), "between")
 
     @cached_property
     def _moments(self) -> list[Tensor]:
-        size = self.recipe.data.size
         rows = zip(self.recipe.domains, self.frames, strict=True)
-        return [pictures.moments(row, frames, size, self.device) for row, frames in rows]
+        return [pictures.moments(row, frames, self.recipe.data.size, self.device) for row, frames in rows]
 
     def _score(self) -> float | None:
         """The recipe's score of the averaged networks, written down; None where it has none."""
         kind = self.recipe.keep.best
-        if kind == "none":
+        if kind == "none" or not self.ranks.is_first:
             return None
         value = score(kind, self.average, self.held_back, self.device)
         self.journal.scalars(self.step, {f"held_back_{kind}": value})
@@ -184,6 +200,9 @@ class Run:
     @contextmanager
     def _kept_safe(self) -> Iterator[None]:
         """Around training: alone in the folder, its sessions written down, and a full disk is a sentence."""
+        if not self.ranks.is_first:
+            yield
+            return
         try:
             with self.keeper.alone(), self.sessions.one(lambda: self.step, self.total):
                 self.keeper.clean()
@@ -196,61 +215,42 @@ class Run:
         """Algorithm 1, one round."""
         for optimisers in (self.adversaries, self.generators):
             optimisers.set_rate(self.options.lr * rate_at(self.step, self.constant, self.decay))
-        batch = self._batch()
+        parts = self.batches.parts(self.step)
         torch.manual_seed(step_seed(self.options.seed, self.step))
-        losses = self._reconstruct(batch) if self.step < self.warmup else self._play(batch)
+        losses = self._reconstruct(parts) if self.step < self.warmup else self._play(parts)
         self._update_average()
-        return {name: value.detach() for name, value in losses.items()}
-
-    def _reconstruct(self, batch: Batch) -> dict[str, Tensor]:
-        losses = self.step_module.warmup_loss(batch)
-        self.generators.descend(losses.values())
         return losses
 
-    def _play(self, batch: Batch) -> dict[str, Tensor]:
+    def _reconstruct(self, parts: list[Batch]) -> dict[str, Tensor]:
+        """Descend F on its reconstructions."""
+        terms = [self._add(self.generators, self.step_module.warmup_loss(batch), parts) for batch in parts]
+        self.generators.step()
+        return _means(terms)
+
+    def _play(self, parts: list[Batch]) -> dict[str, Tensor]:
         """Forward, ascend the discriminators, descend F."""
         step = self.step_module
+        # Several parts are passed forward again for the descent, so that only one of them is held at a time.
+        only = step(parts[0]) if len(parts) == 1 else None
 
-        streams = step(batch)
+        ascent = []
+        for batch in parts:
+            streams = only or _forward_only(step, batch)
+            ascent.append(self._add(self.adversaries, step.discriminator_loss(batch, streams), parts))
+        self.adversaries.step()
 
-        adversary = step.discriminator_loss(batch, streams)
-        self.adversaries.descend(adversary.values())
+        descent = []
+        with _frozen(step.discriminators()):
+            for batch in parts:
+                streams = only or step(batch)
+                descent.append(self._add(self.generators, step.generator_loss(batch, streams), parts))
+        self.generators.step()
+        return _means(descent) | _means(ascent)
 
-        for parameter in step.discriminators():
-            parameter.requires_grad_(False)
-        losses = step.generator_loss(batch, streams)
-        self.generators.descend(losses.values())
-        for parameter in step.discriminators():
-            parameter.requires_grad_(True)
-        return {**losses, **adversary}
-
-    def _batch(self) -> Batch:
-        """Unpaired footage of this step's pair of domains: each domain draws its own frames."""
-        draws = Draws(self.options.seed, self.step, 0, self.options.batch)
-        first, second = pair(draws, len(self.frames))
-        clips = self._clips(first, draws), self._clips(second, draws)
-        return Batch((self.net.domains[first], self.net.domains[second]), clips, draws)
-
-    def _clips(self, number: int, draws: Draws) -> Tensor:
-        """(B, 1, 3, H, W) in [-1, 1] of one domain, augmented."""
-        batch = self._drawn(number, draws)
-        if self.augment is not None:
-            batch = torch.cat([self._augmented(batch[k : k + 1], number, draws, k) for k in range(draws.count)])
-        return batch.unsqueeze(1)
-
-    def _drawn(self, number: int, draws: Draws) -> Tensor:
-        indices = draws.integers(f"frames {number}", len(self.frames[number]))
-        return to_unit(self.frames[number].batch(indices).to(self.device))
-
-    def _augmented(self, row: Tensor, number: int, draws: Draws, sample: int) -> Tensor:
-        torch.manual_seed(draws.generator(f"augment {number}", sample).initial_seed())  # kornia draws from torch's own
-        assert self.augment is not None
-        return self.augment(row)
-
-    def _samples(self, step: int) -> list[Tensor]:
-        """Frames (B, 3, H, W) of every domain as they are, for the grids."""
-        draws = Draws(self.options.seed, step, 0, self.options.batch)
-        return [self._drawn(number, draws) for number in range(len(self.frames))]
+    @staticmethod
+    def _add(side: Optimisers, losses: dict[str, Tensor], parts: list[Batch]) -> dict[str, Tensor]:
+        side.add(losses.values(), 1.0 / len(parts))
+        return {name: value.detach() for name, value in losses.items()}
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -275,8 +275,9 @@ class Run:
         score: of this step's model, where the best one is kept.
         """
         self.health.check_numbers(self.step, self._modules().values(), self.keeper.good)
-        self.keeper.save(self.step, self._write_state, self.write_model, score)
-        self.sessions.note(self.step)
+        if self.ranks.is_first:
+            self.keeper.save(self.step, self._write_state, self.write_model, score)
+            self.sessions.note(self.step)
 
     def _facts(self) -> dict[str, Any]:
         return {"step": self.step, "recipe": self.recipe.to_json(), "random_start": self.is_random_start}
@@ -300,7 +301,8 @@ class Run:
         self.step = int(facts["step"])
         self.is_random_start = bool(facts["random_start"])
         self.keeper.best = facts.get("best")
-        self.journal.go_back(self.step)
+        if self.ranks.is_first:
+            self.journal.go_back(self.step)
 
 
 def saved_recipe(folder: Path) -> Recipe:
@@ -325,14 +327,58 @@ def training_device(name: str) -> torch.device:
     return device
 
 
-def _augmentation(recipe: Recipe) -> nn.Module | None:
+def _check_shares(options: TrainOptions, ranks: Ranks) -> None:
+    parts = ranks.count * options.accumulate
+    if options.batch % parts:
+        raise UsageError(
+            f"train.batch ({options.batch}) cannot be shared by {ranks.count} processes in "
+            f"{options.accumulate} parts each; make it a multiple of {parts}"
+        )
+
+
+def _hasten(parts: list[nn.Module], options: TrainOptions) -> None:
+    """torch.compile and recomputation, in place: names of parameters stay what they are."""
+    for part in parts:
+        if options.checkpointing:
+            part.forward = partial(checkpoint, part.forward, use_reentrant=False)
+        if options.compile:
+            part.compile()
+
+
+def _augmentation(recipe: Recipe) -> Augment | None:
     parts: list[Any] = []
     if recipe.data.crop is not None:
         width, height = recipe.data.crop
-        parts.append(RandomCrop((height, width)))
+        parts.append(RandomCrop((height, width), same_on_batch=True))
     if recipe.data.flip:
-        parts.append(RandomHorizontalFlip(p=0.5))
-    return AugmentationSequential(*parts, data_keys=["input"]) if parts else None
+        parts.append(RandomHorizontalFlip(p=0.5, same_on_batch=True))
+    if not parts:
+        return None
+    change = AugmentationSequential(*parts, data_keys=["input"])
+
+    def augment(frames: Tensor, number: int, draws: Draws, sample: int) -> Tensor:
+        torch.manual_seed(draws.generator(f"augment {number}", sample).initial_seed())  # kornia draws from torch's own
+        return change(frames)
+
+    return augment
+
+
+@contextmanager
+def _frozen(parameters: list[nn.Parameter]) -> Iterator[None]:
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    yield
+    for parameter in parameters:
+        parameter.requires_grad_(True)
+
+
+@torch.no_grad()
+def _forward_only(step: Step, batch: Batch) -> Any:
+    return step(batch)
+
+
+def _means(terms: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.stack([row[name] for row in terms]).mean(0) for name in terms[0]}
 
 
 def _start_from(net: nn.Module, model: Model) -> None:

@@ -23,8 +23,8 @@ class DomainData:
 
     Attributes:
         name, kind, palette: as in nets.contract.Domain.
-        data: a folder of images or videos, or "street:scene" | "street:segmentation" | "street:spring" ... for
-            rendered frames.
+        data: a folder, or "READER:FOLDER?option=value" (see data/layouts.py and docs/training.md), or "street:scene" |
+            "street:segmentation" | "street:spring" ... for rendered frames.
     """
 
     name: str
@@ -45,17 +45,31 @@ class DataOptions:
         size: (width, height) in pixels of a training frame; pictures are resized to it whatever their aspect.
         crop: (width, height) of a random crop after the resize; None for none.
         flip: mirror half of the frames left to right.
-        street_frames: rendered frames per `street:` domain.
+        jitter: how far brightness, contrast and saturation of a photo may move, as a share; its hue a quarter of that.
+            Labels keep their colours.
+        test_share: the last part of each domain's frames in time that training does not see; its list and that of the
+            frames it sees stand in the run folder. Not for rendered streets, which are held out by their seeds.
+        test_clip: frames of a test clip; clips never cross the border of a sequence or of a part.
+        street_frames: instants drawn per `street:` domain.
         street_frames_per_seed: instants taken from each rendered street.
         street_seed: first seed; domain number d starts at street_seed + d * 1,000,000, so no street is in two domains.
+        street_clip: frames rendered from each instant on, street_spacing seconds apart; they are one sequence.
+        street_render: "cache" renders everything first and keeps it on disk; "workers" and "device" render a batch when
+            it is drawn and keep nothing, in threads of the processor or on the training device.
     """
 
     size: tuple[int, int] = (128, 128)
     crop: tuple[int, int] | None = None
     flip: bool = False
+    jitter: float = 0.0
+    test_share: float = 0.0
+    test_clip: int = 9
     street_frames: int = 2000
     street_frames_per_seed: int = 4
     street_seed: int = 1_000_000
+    street_clip: int = 1
+    street_spacing: float = 1 / 60
+    street_render: str = "cache"
 
     def __post_init__(self) -> None:
         for name, size in (("size", self.size), ("crop", self.crop)):
@@ -63,8 +77,15 @@ class DataOptions:
                 raise UsageError(f"data.{name} must be [width, height] with at least 36 pixels each, not {list(size)}")
         if self.crop is not None and (self.crop[0] > self.size[0] or self.crop[1] > self.size[1]):
             raise UsageError(f"data.crop {list(self.crop)} does not fit into data.size {list(self.size)}")
-        if self.street_frames < 1 or self.street_frames_per_seed < 1:
-            raise UsageError("data.street_frames and data.street_frames_per_seed must be at least 1")
+        if min(self.street_frames, self.street_frames_per_seed, self.street_clip, self.test_clip) < 1:
+            raise UsageError("data.street_frames, street_frames_per_seed, street_clip and test_clip must be at least 1")
+        if self.street_spacing <= 0.0:
+            raise UsageError(f"data.street_spacing must be more than 0 seconds, not {self.street_spacing}")
+        if not 0.0 <= self.jitter <= 0.5:
+            raise UsageError(f"data.jitter must be from 0 to 0.5, not {self.jitter}")
+        if not 0.0 <= self.test_share < 1.0:
+            raise UsageError(f"data.test_share must be in [0, 1), not {self.test_share}")
+        one_of("data.street_render", self.street_render, ("cache", "workers", "device"))
 
     @property
     def trained_size(self) -> tuple[int, int]:
@@ -76,7 +97,9 @@ class TrainOptions:
     """Length, speed and bookkeeping of a run.
 
     Attributes:
-        batch: frames per domain and step.
+        batch: samples per domain and step, on all ranks together: a recipe means the same on any number of them.
+        accumulate: the parts, one after another, in which a rank takes its share of the batch; the result is the same,
+            the memory a part's. Every part is passed forward twice.
         constant, decay: length at the full learning rate, then of its linear way to zero, in `unit`.
         warmup: the first part of `constant`, in `unit`, that only reconstructs (Eq. 7's plain terms): the adversaries
             then meet encoders and decoders that already know their own domain. 0 in the paper.
@@ -84,12 +107,16 @@ class TrainOptions:
         optimiser: of the generators: "adam" (the paper), or "muon", which learns to reconstruct several times faster.
         lr: the learning rate; betas: Adam's decays (CycleGAN's, the paper is silent).
         ema: decay of the moving average of F that is saved as the model; 0 saves F itself.
-        precision: "fp32" or "bf16" (autocast).
+        precision: "fp32", "bf16" or "fp16" (autocast; fp16 with scaled losses), or "fp64" for proofs.
+        channels_last: networks and frames with their channels last in memory, as tensor cores want them.
+        compile: encoders and decoders through torch.compile.
+        checkpointing: encoders and decoders are computed again in the descent and keep nothing: less memory, more time.
         seed: of every random draw.
         save_every, sample_every, log_every: steps between checkpoints, sample grids, log lines.
     """
 
     batch: int = 8
+    accumulate: int = 1
     constant: int = 100
     decay: int = 100
     warmup: int = 0
@@ -99,6 +126,9 @@ class TrainOptions:
     betas: tuple[float, float] = (0.5, 0.999)
     ema: float = 0.999
     precision: str = "fp32"
+    channels_last: bool = False
+    compile: bool = False
+    checkpointing: bool = False
     seed: int = 0
     save_every: int = 500
     sample_every: int = 500
@@ -107,6 +137,8 @@ class TrainOptions:
     def __post_init__(self) -> None:
         if min(self.batch, self.save_every, self.sample_every, self.log_every) < 1:
             raise UsageError("train.batch, save_every, sample_every and log_every must be at least 1")
+        if self.accumulate < 1 or self.batch % self.accumulate:
+            raise UsageError(f"train.accumulate ({self.accumulate}) must divide train.batch ({self.batch})")
         if self.constant < 0 or self.decay < 0 or self.constant + self.decay < 1:
             raise UsageError("train.constant and train.decay must not be negative, and one of them at least 1")
         if not 0 <= self.warmup <= self.constant:
@@ -115,7 +147,7 @@ class TrainOptions:
             raise UsageError("train.ema must be in [0, 1) and train.lr above 0")
         one_of("train.optimiser", self.optimiser, ("adam", "muon"))
         one_of("train.unit", self.unit, ("steps", "epochs"))
-        one_of("train.precision", self.precision, ("fp32", "bf16"))
+        one_of("train.precision", self.precision, ("fp32", "bf16", "fp16", "fp64"))
 
 
 @dataclass(frozen=True)

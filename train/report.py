@@ -156,9 +156,7 @@ def _held_out(folder: Path) -> str:
 def _pictures(folder: Path, names: list[str]) -> str:
     """The last pictures large, a few earlier ones small."""
     ways = ", ".join(f"{here} → {there}" for here, there in zip(names, next_domains(names), strict=True))
-    samples = _series(
-        folder, "", SAMPLE_COLUMNS, f"Frames of training, a few rows for each domain. Translated: {ways}."
-    )
+    samples = _series(folder, "", SAMPLE_COLUMNS, f"Frames of training, a few rows for each domain ({ways}).")
     words = (
         "Three rows for each domain: the footage at these instants; what is blended from its first and last frame "
         f"alone; the same, translated ({ways})."

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from vidtrans.nets.contract import Domain
 from vidtrans.train.draws import Draws
+from vidtrans.train.ranks import Ranks
+from vidtrans.train.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -60,20 +62,25 @@ class Step(nn.Module, ABC):
 
     net: Any
 
-    def __init__(self, net: nn.Module, options: Any, device: torch.device, precision: str) -> None:
+    def __init__(self, net: nn.Module, recipe: Recipe, device: torch.device) -> None:
         super().__init__()
         self.net = net
-        self.options = options
+        self.options = recipe.loss
+        self.ranks = Ranks()  # the loop puts its own here
         self._device = device
-        self._precision = precision
+        self._precision = recipe.train.precision
 
     @abstractmethod
     def discriminators(self) -> list[nn.Parameter]:
         """Parameters of everything that ascends."""
 
-    def offsets(self, draws: Draws) -> list[tuple[int, ...]]:
-        """Which frames of each sample the batch shall hold, counted from its first (ascending, T for every sample)."""
-        return [(0,)] * draws.count
+    def parts(self) -> list[nn.Module]:
+        """Modules of `net` that `forward` calls, each of which may be compiled, and recomputed in the descent."""
+        return []
+
+    def offsets(self, draws: Draws) -> tuple[int, ...]:
+        """Which T frames of each sample this step's batch shall hold, counted from its first: 0 and ascending."""
+        return (0,)
 
     @abstractmethod
     def forward(self, batch: Batch) -> Any: ...
@@ -89,6 +96,6 @@ class Step(nn.Module, ABC):
 
     def autocast(self) -> AbstractContextManager[object]:
         """Around every pass through a network; losses are computed outside of it, from float32 numbers."""
-        if self._precision == "fp32":
+        if self._precision in ("fp32", "fp64"):
             return nullcontext()
-        return torch.autocast(self._device.type, torch.bfloat16)
+        return torch.autocast(self._device.type, torch.bfloat16 if self._precision == "bf16" else torch.float16)

@@ -1,7 +1,4 @@
-"""Label palettes: which colour stands for which class, and the way back from a colour to its class.
-
-Colours are those of the Cityscapes data set, in the order of its training ids.
-"""
+"""Label palettes: which colour stands for which class, and the way back from a colour to its class."""
 
 from __future__ import annotations
 
@@ -59,6 +56,7 @@ class Palette:
         return distance.argmin(1).astype(np.uint8).reshape(rgb.shape[:-1])
 
 
+# In the order of the training ids.
 _CITYSCAPES: dict[str, tuple[int, int, int]] = {
     "road": (128, 64, 128),
     "sidewalk": (244, 35, 232),
@@ -81,12 +79,68 @@ _CITYSCAPES: dict[str, tuple[int, int, int]] = {
     "bicycle": (119, 11, 32),
 }
 
+# Classes that the VIPER data set evaluates, in the order of its training ids (classes.csv of its toolkit).
+_VIPER: dict[str, tuple[int, int, int]] = {
+    "sky": (70, 130, 180),
+    "road": (128, 64, 128),
+    "sidewalk": (244, 35, 232),
+    "terrain": (152, 251, 152),
+    "tree": (87, 182, 35),
+    "vegetation": (35, 142, 35),
+    "building": (70, 70, 70),
+    "infrastructure": (153, 153, 153),
+    "fence": (190, 153, 153),
+    "billboard": (150, 20, 20),
+    "traffic light": (250, 170, 30),
+    "traffic sign": (220, 220, 0),
+    "mobile barrier": (180, 180, 100),
+    "fire hydrant": (173, 153, 153),
+    "chair": (168, 153, 153),
+    "trash": (81, 0, 21),
+    "trash can": (81, 0, 81),
+    "person": (220, 20, 60),
+    "motorcycle": (0, 0, 230),
+    "car": (0, 0, 142),
+    "van": (0, 80, 100),
+    "bus": (0, 60, 100),
+    "truck": (0, 0, 70),
+}
+
+# Classes of SYNTHIA's sequences, in the order of their numbers (its read-me).
+_SYNTHIA: dict[str, tuple[int, int, int]] = {
+    "void": (0, 0, 0),
+    "sky": (128, 128, 128),
+    "building": (128, 0, 0),
+    "road": (128, 64, 128),
+    "sidewalk": (0, 0, 192),
+    "fence": (64, 64, 128),
+    "vegetation": (128, 128, 0),
+    "pole": (192, 192, 128),
+    "car": (64, 0, 128),
+    "traffic sign": (192, 128, 128),
+    "pedestrian": (64, 64, 0),
+    "bicycle": (0, 128, 192),
+    "lane marking": (0, 172, 0),
+    "traffic light": (0, 128, 128),
+}
+
 _STREET = ("road", "sidewalk", "building", "pole", "traffic sign", "vegetation", "terrain", "sky", "person", "car")
+_VOID = {"void": (0, 0, 0)}  # what labels show where they have no class
 
-CITYSCAPES = Palette("cityscapes", tuple(_CITYSCAPES), tuple(_CITYSCAPES.values()))
-STREET = Palette("street", _STREET, tuple(_CITYSCAPES[name] for name in _STREET))
 
-PALETTES: dict[str, Palette] = {palette.name: palette for palette in (CITYSCAPES, STREET)}
+def _palette(name: str, table: dict[str, tuple[int, int, int]]) -> Palette:
+    return Palette(name, tuple(table), tuple(table.values()))
+
+
+CITYSCAPES = _palette("cityscapes", _CITYSCAPES)
+CITYSCAPES_VOID = _palette("cityscapes-void", _CITYSCAPES | _VOID)
+VIPER = _palette("viper", _VIPER | _VOID)
+SYNTHIA = _palette("synthia", _SYNTHIA)
+STREET = _palette("street", {name: _CITYSCAPES[name] for name in _STREET})
+
+PALETTES: dict[str, Palette] = {
+    palette.name: palette for palette in (CITYSCAPES, CITYSCAPES_VOID, VIPER, SYNTHIA, STREET)
+}
 
 
 def palette_named(name: str) -> Palette:

@@ -17,6 +17,7 @@ from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
 from vidtrans.errors import InputError
+from vidtrans.files import by_number
 from vidtrans.video.colour_names import NOTHING_TOLD, Told
 from vidtrans.video.frame import Colour, Frame, PixelFormat, nearest_planar
 from vidtrans.video.input_form import NUMBER, is_glob
@@ -187,7 +188,7 @@ class ImageReader:
                 f"{path}: holds images of several kinds, {' and '.join(ends)}; choose one with a quoted glob such as "
                 f"'{every}{ends[0]}'"
             )
-        return sorted(found, key=_by_number)
+        return sorted(found, key=by_number)
 
     def _entries(self, path: Path, entries: Sequence[Path]) -> list[Path]:
         """The images among them; hidden files are passed over in silence, as a shell does."""
@@ -302,12 +303,6 @@ def _names_in(folder: Path) -> list[Path]:
         return list(folder.iterdir())
     except OSError as error:
         raise InputError(f"{folder}: cannot be listed ({error.strerror}); is it the right folder?") from error
-
-
-def _by_number(path: Path) -> tuple[list[tuple[int, str]], str]:
-    """Sorts names as people do: numbers by value, 9 before 10."""
-    parts = re.split(r"([0-9]+)", str(path))
-    return [(int(part), "") if part.isdecimal() else (0, part) for part in parts], str(path)
 
 
 def _header(path: Path) -> _Header | None:
