@@ -173,8 +173,8 @@ class Run:
     def _log(self, numbers: dict[str, float], speed: float, show: Callable[[Progress], None]) -> None:
         self.health.check(self.step, numbers, self.keeper.good)
         if self.ranks.is_first:
-            show(Progress(self.step, self.total, numbers, speed))
             self.journal.scalars(self.step, {**numbers, "steps_per_second": speed})
+            show(Progress(self.step, self.total, numbers, speed))
 
     def _draw(self) -> None:
         """The pictures to watch the run by."""
