@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from vidtrans.errors import UsageError
+from vidtrans.errors import InputError, UsageError
+from vidtrans.nets.contract import Domain, domains_from_json, domains_to_json
+from vidtrans.palette_files import load_palette, palette_from
 from vidtrans.palettes import CITYSCAPES, PALETTES, STREET, Palette, palette_named
+from vidtrans.train.recipe import parse_recipe
 
 every_palette = pytest.mark.parametrize("palette", PALETTES.values(), ids=PALETTES)
 
@@ -72,3 +79,71 @@ def test_an_unknown_palette_names_the_known_ones() -> None:
     assert palette_named("street") is STREET
     with pytest.raises(UsageError, match=r"did you mean 'street'.*cityscapes"):
         palette_named("streets")
+
+
+# Palettes of the user's own
+
+OWN = Palette("own", ("road", "wet road", "sky"), ((1, 2, 3), (4, 5, 6), (70, 80, 90)))
+FILES = {
+    "own.json": '{"road": [1, 2, 3], "wet road": [4, 5, 6], "sky": [70, 80, 90]}',
+    "nested/own.json": '{"classes": {"road": [1, 2, 3], "wet road": [4, 5, 6], "sky": [70, 80, 90]}}',
+    "list/own.json": '[{"name": "road", "color": [1, 2, 3]}, {"name": "wet road", "color": [4, 5, 6]}, '
+    '{"name": "sky", "color": [70, 80, 90]}]',
+    "own.csv": "id,classname,red,green,blue,eval\n0,road,1,2,3,1\n1,wet road,4,5,6,1\n2,sky,70,80,90,0\n",
+    "own.tsv": "name\tr\tg\tb\nroad\t1\t2\t3\nwet road\t4\t5\t6\nsky\t70\t80\t90\n",
+    "own.gpl": "GIMP Palette\nName: own\nColumns: 3\n# by hand\n  1   2   3\troad\n  4 5 6 wet road\n 70  80  90\tsky\n",
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_palette_files_of_every_form(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(FILES[name])
+    assert load_palette(path) == OWN
+    assert palette_from(str(path)) == OWN
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        ("a.csv", "name,red,green,blue\nroad,1,2,3\npath,1,2,3\n", "road and path have the same colour"),
+        ("a.csv", "name,red,green\nroad,1,2\n", "no column 'blue'"),
+        ("a.csv", "id,name,red,green,blue\n7,road,1,2,3\n", "count 0, 1, 2"),
+        ("a.csv", "name,red,green,blue\nroad,1,2\n", "not a palette"),
+        ("a.json", '{"road": [1, 2, 300]}', "0 ... 255"),
+        ("a.json", '{"road": [1, 2]}', "not a palette"),
+        ("a.json", "{}", "from 1 to 256"),
+        ("a.json", "[3]", "not a palette"),
+        ("a.json", "{", "not a palette"),
+        ("a.gpl", "\udcff", "not a palette"),
+    ],
+)
+def test_what_is_no_palette_is_said_in_a_sentence(tmp_path: Path, name: str, text: str, reason: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(InputError, match=reason) as caught:
+        load_palette(path)
+    assert name in str(caught.value)
+
+
+def test_a_palette_is_a_name_a_file_or_a_table() -> None:
+    assert palette_from("street") == "street"
+    assert palette_from(None) is None
+    assert palette_from(asdict(OWN)) == palette_from(json.loads(json.dumps(asdict(OWN)))) == OWN
+    with pytest.raises(UsageError, match="cityscapes"):
+        palette_from("cityscape")
+    with pytest.raises(UsageError, match="colours"):
+        palette_from({"name": "x", "classes": ["a"]})
+
+
+def test_a_palette_of_ones_own_is_part_of_the_model_and_the_recipe() -> None:
+    domains = (Domain("scene"), Domain("labels", "label", OWN), Domain("street", "label", "street"))
+    back = domains_from_json(json.loads(json.dumps(domains_to_json(domains))))
+    assert back == domains
+    assert back[1].colours == OWN
+    assert back[2].colours is STREET
+    rows = [{"name": "scene", "data": "a"}, {"name": "labels", "kind": "label", "palette": asdict(OWN), "data": "b"}]
+    recipe = parse_recipe({"domains": rows})
+    assert recipe.net_config().domains[1].colours == OWN
+    assert parse_recipe(json.loads(json.dumps(recipe.to_json()))) == recipe

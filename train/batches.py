@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import torch
 from torch import Tensor
 
 from vidtrans.nets.contract import Domain, to_unit
+from vidtrans.train.augment import Augment
 from vidtrans.train.data import Frames
 from vidtrans.train.draws import Draws
 from vidtrans.train.ranks import Ranks
 from vidtrans.train.recipe import TrainOptions
 from vidtrans.train.step import Batch
-
-# (frames (n, 3, H, W) in [-1, 1] of one sample, its domain's number, draws, sample) -> the same, changed alike
-Augment = Callable[[Tensor, int, Draws, int], Tensor]
 
 
 def pair(draws: Draws, domains: int) -> tuple[int, int]:
@@ -42,7 +40,7 @@ class Batches:
         device: torch.device,
         *,
         offsets: Callable[[Draws], tuple[int, ...]],
-        augment: Augment | None = None,
+        augment: Augment,
         ranks: Ranks | None = None,
     ) -> None:
         """offsets: which frames of a sample a step wants, see `Step.offsets`."""
@@ -86,6 +84,16 @@ class Batches:
             batches.append(Batch(domains, pictures, part))
         return batches
 
+    @property
+    def frames_per_step(self) -> int:
+        """Frames of both domains in a step, on all ranks."""
+        return 2 * self._options.batch * len(self._offsets(self.draws(0)[0]))
+
+    def settle(self) -> None:
+        """Wait until nothing is read ahead, so that the frames may be read by others."""
+        if self._ahead is not None:
+            wait([self._ahead[1]])
+
     def samples(self, step: int, number: int) -> Tensor:
         """Frames (B, 3, H, W) of one domain as they are, for people to look at."""
         draws = Draws(self._options.seed, step, 0, self._options.batch)
@@ -108,10 +116,11 @@ class Batches:
 
     def _prepared(self, clips: Tensor, number: int, draws: Draws) -> Tensor:
         """(B, T, 3, H, W) in [-1, 1] on the device, augmented."""
-        x = to_unit(clips.to(self._device, non_blocking=True).flatten(0, 1))
-        if self._augment is not None:
-            samples = x.view(draws.count, -1, *x.shape[1:]).unbind()
-            x = torch.cat([self._augment(each, number, draws, k) for k, each in enumerate(samples)])
+        x = to_unit(clips.to(self._device, non_blocking=True).flatten(0, 1)).view(
+            *clips.shape[:2], 3, *clips.shape[2:4]
+        )
+        seeds = [draws.generator(f"augment {number}", k).initial_seed() for k in range(draws.count)]
+        x = self._augment(x, seeds, is_label=self._domains[number].is_label).flatten(0, 1)
         x = x.to(torch.float64 if self._options.precision == "fp64" else torch.float32)
         layout = torch.channels_last if self._options.channels_last else torch.contiguous_format
         x = x.contiguous(memory_format=layout)

@@ -28,11 +28,15 @@ class Draws:
     first: int
     count: int
 
-    def generator(self, purpose: str, sample: int | None = None, device: torch.device | str = "cpu") -> torch.Generator:
-        """A fresh generator for one purpose of this step, and of one sample of this part (None: of the whole step)."""
+    def key(self, purpose: str, sample: int | None = None) -> int:
+        """A seed for one purpose of this step, and of one sample of this part (None: of the whole step)."""
         index = "" if sample is None else self.first + sample
         key = hashlib.blake2b(f"{self.seed}/{self.step}/{purpose}/{index}".encode(), digest_size=8).digest()
-        return torch.Generator(device).manual_seed(int.from_bytes(key) >> 1)
+        return int.from_bytes(key) >> 1
+
+    def generator(self, purpose: str, sample: int | None = None, device: torch.device | str = "cpu") -> torch.Generator:
+        """A fresh generator of that key."""
+        return torch.Generator(device).manual_seed(self.key(purpose, sample))
 
     def integer(self, purpose: str, end: int, sample: int | None = None) -> int:
         """One whole number in [0, end)."""

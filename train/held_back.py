@@ -24,29 +24,20 @@ INSTANT = 9.0  # seconds into each of them
 _AT_ONCE = 4
 
 
-def held_back(frames: Sequence[Frames], recipe: Recipe) -> tuple[Sequence[Frames], Sequence[Frames]]:
-    """(what training sees, the last keep.held_back frames) of every domain, the latter empty without any.
+def held_back(frames: Frames, count: int, name: str) -> tuple[Frames, Frames]:
+    """(what training sees, the last `count` frames), both in the sequences that the frames are in.
 
     Raises:
-        UsageError: a domain has no frames left to train on.
+        UsageError: nothing would be left to train on; `name` is the domain's.
     """
-    count = recipe.keep.held_back
-    for row, domain in zip(recipe.domains, frames, strict=True):
-        if len(domain) <= count:
-            raise UsageError(
-                f"domain {row.name} has {len(domain)} frames; keep.held_back = {count} leaves none to train on"
-            )
-    if not count:
-        return list(frames), []
-    seen = [_part(domain, 0, len(domain) - count) for domain in frames]
-    return seen, [_part(domain, len(domain) - count, len(domain)) for domain in frames]
-
-
-def _part(frames: Frames, first: int, end: int) -> Part:
-    """Frames [first, end) of a domain, in the sequences that they lie in."""
-    ends = np.cumsum(frames.lengths)
-    ranges = ((max(first, int(b - n)), min(end, int(b))) for b, n in zip(ends, frames.lengths, strict=True))
-    return Part(frames, [(begin, until) for begin, until in ranges if begin < until])
+    left = len(frames) - count
+    if left < 1:
+        raise UsageError(f"domain {name} has {len(frames)} frames; keep.held_back = {count} leaves none to train on")
+    ends = np.cumsum(frames.lengths).tolist()
+    sequences = list(zip([0, *ends[:-1]], ends, strict=True))
+    seen = [(first, min(end, left)) for first, end in sequences if first < left]
+    unseen = [(max(first, left), end) for first, end in sequences if end > left]
+    return (Part(frames, seen) if count else frames), Part(frames, unseen)
 
 
 @torch.no_grad()
@@ -64,7 +55,7 @@ def measure(recipe: Recipe, net: Net, frames: Sequence[Frames], device: torch.de
     reconstruction and cycles are measured on held-back frames. All distances are L1 of values in [-1, 1].
 
     Args:
-        frames: the held-back ones of every domain, or none at all.
+        frames: the held-back ones of every domain.
     """
     rows = {row.name: row.data.removeprefix("street:") for row in recipe.domains if row.data.startswith("street:")}
     figures: dict[str, Any] = {}
@@ -73,13 +64,13 @@ def measure(recipe: Recipe, net: Net, frames: Sequence[Frames], device: torch.de
         figures["measured_on"] = f"{len(REPORT_SEEDS)} streets that were not trained on"
     others = [name for name in (row.name for row in recipe.domains) if name not in rows]
     numbers = {row.name: number for number, row in enumerate(recipe.domains)}
-    if frames:
+    if others and all(len(frames[numbers[name]]) for name in others):
         for name in others:
             figures[name] = {"reconstruction_l1": _distance(net, frames[numbers[name]], name, name, device)}
         for here, there in permutations(others, 2):
             cycle = _distance(net, frames[numbers[here]], here, there, device)
             figures[f"{here} to {there}"] = {"cycle_l1": cycle}
-        figures["held_back_frames"] = recipe.keep.held_back
+        figures["held_back_frames"] = len(frames[numbers[others[0]]])
     return figures
 
 

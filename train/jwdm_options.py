@@ -36,6 +36,14 @@ class LossOptions:
         hard_cycle: a cycle through labels encodes pure class colours (straight-through gradient).
         photo_cycle_weight: factor of the photo domain's cycle term in Eq. (7); 1 in the paper.
         photo_cycle_pool: the photo's cycle term compares means of squares this many pixels wide; 1 in the paper.
+        sequential: every frame of a sample's clip is trained on (data.clip), so that a batch holds consecutive frames;
+            otherwise only its first, so that all frames of a batch are unrelated.
+        variation_weight: of L_const of the video-to-video paper, which keeps translations of consecutive frames alike.
+            0 in the paper; needs sequential.
+        between_weight: of the distance between the decoded blend of a clip's first and last frame and the real frame
+            at that instant, drawn anew in every step. 0 in the paper; needs data.clip of 3 or more.
+        between_motion: "none", or "flow" where that blend shall move along the motion between the two, as `upsample`
+            does by default.
     """
 
     lambda_x: float = 0.1
@@ -59,12 +67,16 @@ class LossOptions:
     hard_cycle: bool = False
     photo_cycle_weight: float = 1.0
     photo_cycle_pool: int = 1
+    sequential: bool = False
+    variation_weight: float = 0.0
+    between_weight: float = 0.0
+    between_motion: str = "none"
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.cycle_share < 1.0:
             raise UsageError(f"loss.cycle_share must be in [0, 1), not {self.cycle_share}")
         weights = (self.lambda_x, self.lambda_y, self.lambda_z, self.photo_cycle_weight, self.label_weight)
-        if min(*weights, self.penalty_weight) < 0.0:
+        if min(*weights, self.penalty_weight, self.variation_weight, self.between_weight) < 0.0:
             raise UsageError("weights of the loss must not be negative")
         if min(self.discriminator_width, self.latent_discriminator_width, self.photo_cycle_pool) < 1:
             raise UsageError("widths and photo_cycle_pool of the loss must be at least 1")
@@ -75,6 +87,7 @@ class LossOptions:
         one_of("loss.latent_discriminator_kernel", self.latent_discriminator_kernel, (1, 3))
         one_of("loss.prior", self.prior, ("relu", "gaussian", "uniform"))
         one_of("loss.discriminator", self.discriminator, ("table5", "patch70", "coordinates"))
+        one_of("loss.between_motion", self.between_motion, ("none", "flow"))
         one_of("loss.label_cost", self.label_cost, ("l1", "cross_entropy"))
 
     def check(self, recipe: Recipe) -> None:
@@ -92,3 +105,10 @@ class LossOptions:
         scores = any(row.kind == "label" for row in recipe.domains) and config.label_head == "palette"
         if not scores and (self.label_cost == "cross_entropy" or self.hard_cycle):
             raise UsageError("cross_entropy and hard_cycle need a label domain and net.label_head palette")
+        if self.variation_weight > 0.0 and not self.sequential:
+            raise UsageError("loss.variation_weight needs loss.sequential, which puts consecutive frames into a batch")
+        for used, key, least in ((self.sequential, "sequential", 2), (self.between_weight > 0.0, "between_weight", 3)):
+            if used and recipe.data.clip < least:
+                raise UsageError(f"loss.{key} needs data.clip of {least} or more, not {recipe.data.clip}")
+        if recipe.data.clip > 1 and not (self.sequential or self.between_weight > 0.0):
+            raise UsageError("data.clip above 1 needs loss.sequential or loss.between_weight, or nothing looks at it")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +15,12 @@ from vidtrans.nets.jwdm import JWDM, Decoder
 from vidtrans.train import losses
 from vidtrans.train.discriminators import LatentDiscriminator, picture_discriminator
 from vidtrans.train.divergences import Divergence, Kernels, Played, latent_rows, patch_rows
+from vidtrans.train.draws import Draws
 from vidtrans.train.image_pool import ImagePool
 from vidtrans.train.jwdm_options import LossOptions
 from vidtrans.train.recipe import Recipe
 from vidtrans.train.step import Batch, Step
+from vidtrans.train.temporal import between, between_place
 
 
 @dataclass
@@ -61,6 +65,7 @@ class JWDMStep(Step):
         o = self.options
         self.data = nn.ModuleDict({domain.name: data_divergence(o) for domain in net.domains})
         self.latent = latent_divergence(o, net.config.latent_channels)
+        self._clip, self._distance = recipe.data.clip, recipe.data.clip_distance
         width, height = recipe.data.trained_size
         self.pools = nn.ModuleDict(
             {
@@ -77,8 +82,20 @@ class JWDMStep(Step):
         decoders = [part for part in self.net.decoders.values() if isinstance(part, Decoder)]
         return [*self.net.encoders.values(), *(part for each in decoders for part in (each.lift, each.finish))]
 
+    def offsets(self, draws: Draws) -> tuple[int, ...]:
+        """A whole clip where all of it is trained on; its ends and one frame between, or only its first frame."""
+        o, last = self.options, self._clip - 1
+        if o.sequential:
+            frames: Sequence[int] = range(self._clip)
+        elif o.between_weight > 0.0:
+            frames = (0, between_place(draws, self._clip), last)
+        else:
+            frames = (0,)
+        return tuple(self._distance * frame for frame in frames)
+
     def forward(self, batch: Batch) -> Streams:
-        net, x, y, (xd, yd) = self.net, batch.x, batch.y, batch.domains
+        net, (xd, yd) = self.net, batch.domains
+        x, y = (clips.flatten(0, 1) if self.options.sequential else clips[:, 0] for clips in batch.clips)
         with self.autocast():
             zx, zy = net.encode(x, xd.name), net.encode(y, yd.name)
             # A decoder's two inputs go through it as one batch; instance norm keeps samples apart.
@@ -91,12 +108,12 @@ class JWDMStep(Step):
 
     def warmup_loss(self, batch: Batch) -> dict[str, Tensor]:
         """Rx + Ry of Eq. (7) alone, without translations or cycles."""
-        net, (xd, yd) = self.net, batch.domains
-        with self.autocast():
-            xx = self._decode(net.encode(batch.x, xd.name), xd)
-            yy = self._decode(net.encode(batch.y, yd.name), yd)
-        x, y = self._letters(batch)
-        return {f"r{x}": self._cost(xx, batch.x, xd), f"r{y}": self._cost(yy, batch.y, yd)}
+        terms = {}
+        for letter, domain, x in zip(self._letters(batch), batch.domains, (batch.x, batch.y), strict=True):
+            with self.autocast():
+                picture = self._decode(self.net.encode(x, domain.name), domain)
+            terms[f"r{letter}"] = self._cost(picture, x, domain)
+        return terms
 
     def discriminator_loss(self, batch: Batch, streams: Streams) -> dict[str, Tensor]:
         """Algorithm 1, the ascent on the three divergences, weighted as in Eq. (6)."""
@@ -118,7 +135,7 @@ class JWDMStep(Step):
             gx = self._data(xd).descent(s.x, self._fakes(s.yx, s.xyx), batch.draws)
             gy = self._data(yd).descent(s.y, self._fakes(s.xy, s.yxy), batch.draws)
             gz = self.latent.descent(s.prior, self._latents(s), batch.draws)
-        return {
+        terms = {
             f"r{x}": self._cost(s.xx, s.x, xd),
             f"r{y}": self._cost(s.yy, s.y, yd),
             f"c{x}": self._cycle_cost(s.xyx, s.x, xd),
@@ -127,6 +144,13 @@ class JWDMStep(Step):
             f"g{y}": self._weight(yd) * gy,
             "gz": o.lambda_z * gz,
         }
+        if o.variation_weight > 0.0:
+            for letter, made in ((x, s.yx), (y, s.xy)):
+                terms[f"t{letter}"] = o.variation_weight * losses.variation(rows_of(made.colours, self._clip))
+        if o.between_weight > 0.0:
+            for letter, z, clips, domain in ((x, s.zx, batch.clips[0], xd), (y, s.zy, batch.clips[1], yd)):
+                terms[f"b{letter}"] = o.between_weight * self._between_cost(z, clips, domain, batch.draws)
+        return terms
 
     def _data(self, domain: Domain) -> Divergence:
         found = self.data[domain.name]
@@ -142,8 +166,25 @@ class JWDMStep(Step):
             return "x", "y"
         return f"_{batch.domains[0].name}", f"_{batch.domains[1].name}"
 
+    def _between_cost(self, z: Tensor, clips: Tensor, domain: Domain, draws: Draws) -> Tensor:
+        """Algorithm 2 while training: the decoded blend of a clip's ends against the frame that was really there."""
+        place = between_place(draws, self._clip)
+        with self.autocast():
+            if self.options.sequential:
+                ends, real = rows_of(z, self._clip)[:, [0, -1]], clips[:, place]
+            else:
+                last = self.net.encode(clips[:, 2], domain.name)
+                ends, real = torch.stack([z, last], 1), clips[:, 1]
+            lifted = rows_of(losses.full(self.net.lift(ends.flatten(0, 1), domain.name)), 2)
+            keyframes = clips[:, [0, -1]] if self.options.between_motion == "flow" else None
+            picture = self._finish(between(lifted, Fraction(place, self._clip - 1), keyframes), domain)
+        return self._cost(picture, real, domain)
+
     def _decode(self, z: Tensor, domain: Domain) -> Picture:
-        out = self.net.finish(self.net.lift(z, domain.name), domain.name)
+        return self._finish(self.net.lift(z, domain.name), domain)
+
+    def _finish(self, a: Tensor, domain: Domain) -> Picture:
+        out = self.net.finish(a, domain.name)
         return Picture(self.net.colour(out, domain.name), out if self.net.has_scores(domain.name) else None)
 
     def _decode_both(self, first: Tensor, second: Tensor, domain: Domain) -> tuple[Picture, Picture]:
@@ -205,6 +246,11 @@ class JWDMStep(Step):
             assert isinstance(pool, ImagePool)
             shown.append((share, pool.exchange(fake, batch.draws, self.ranks)))
         return shown
+
+
+def rows_of(x: Tensor, length: int) -> Tensor:
+    """(B * length, ...) as (B, length, ...)."""
+    return x.view(-1, length, *x.shape[1:])
 
 
 def data_divergence(options: LossOptions) -> Divergence:

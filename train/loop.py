@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from kornia.augmentation import AugmentationSequential, RandomCrop, RandomHorizontalFlip
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -22,9 +21,9 @@ from vidtrans.errors import DeviceError, OutputError, TrainingStopped, UsageErro
 from vidtrans.files import write_atomically
 from vidtrans.nets import make_net
 from vidtrans.train import pictures
-from vidtrans.train.batches import Augment, Batches
-from vidtrans.train.data import open_frames
-from vidtrans.train.draws import Draws
+from vidtrans.train.augment import Augment
+from vidtrans.train.batches import Batches
+from vidtrans.train.data import Frames, open_frames
 from vidtrans.train.health import Health
 from vidtrans.train.held_back import held_back, score
 from vidtrans.train.journal import Journal
@@ -41,12 +40,21 @@ from vidtrans.train.step import Batch, Step
 
 @dataclass(frozen=True)
 class Progress:
-    """What the loop reports while it runs: step of total, losses by name, steps per second."""
+    """What the loop reports while it runs, rates since it started.
+
+    Attributes:
+        step, total: steps done, and to do in all.
+        losses: by name, means over all ranks.
+        steps_per_second, frames_per_second: the frames of both domains on all ranks.
+        data_wait: the share of the time in which nothing was computed because footage was not there yet.
+    """
 
     step: int
     total: int
     losses: dict[str, float]
     steps_per_second: float
+    frames_per_second: float
+    data_wait: float
 
 
 def total_steps(options: TrainOptions, frames: int, domains: int) -> tuple[int, int, int]:
@@ -83,20 +91,22 @@ class Run:
         ranks: Ranks | None = None,
         report: Callable[[str], None] = lambda text: None,
     ) -> None:
-        self.report = report
         self.recipe = recipe
         self.folder = folder
         self.options = recipe.train
         self.ranks = ranks or Ranks()
         _check_shares(self.options, self.ranks)
         self.device = self.ranks.device or training_device(device)
+        self.report = report
         folder.mkdir(parents=True, exist_ok=True)
+        self.frames: list[Frames] = []
+        self.held_back: list[Frames] = []
         with self.ranks.in_turn():
-            whole = [
-                open_frames(row, number, recipe.data, cache or folder / "cache", report)
-                for number, row in enumerate(recipe.domains)
-            ]
-        self.frames, self.held_back = held_back(whole, recipe)
+            for number, row in enumerate(recipe.domains):
+                frames = open_frames(row, number, recipe.data, cache or folder / "cache", report)
+                seen, unseen = held_back(frames, recipe.keep.held_back, row.name)
+                self.frames.append(seen)
+                self.held_back.append(unseen)
         torch.manual_seed(self.options.seed)
         method = method_named(recipe.method)
         net = make_net(method.family, recipe.net_config().to_json())
@@ -119,7 +129,7 @@ class Run:
             self.options,
             self.device,
             offsets=self.step_module.offsets,
-            augment=_augmentation(recipe),
+            augment=Augment(recipe.data),
             ranks=self.ranks,
         )
         self.step = 0
@@ -150,15 +160,15 @@ class Run:
             OutputError: the folder cannot be written; the last checkpoint is named and stays.
         """
         end = self.total if until is None else min(until, self.total)
-        started, first, options = time.monotonic(), self.step, self.options
+        started, first, waited, options = time.monotonic(), self.step, self.batches.waited, self.options
         with self._kept_safe(), stop_signals(self.report) as stop:
             while self.step < end:
                 losses = self._one_step()
                 self.step += 1
                 if self._is_due(options.log_every, end):
-                    speed = (self.step - first) / (time.monotonic() - started)
-                    self._log({name: value.item() for name, value in losses.items()}, speed, show)
-                if self._is_due(options.sample_every, end) and self.ranks.is_first:
+                    seconds, waited_since = time.monotonic() - started, self.batches.waited - waited
+                    self._log(losses, (self.step - first) / seconds, waited_since / seconds, show)
+                if self._is_due(options.sample_every, end):
                     self._draw()
                 if self._is_due(options.save_every, end):
                     self.save(self._score())
@@ -170,29 +180,40 @@ class Run:
     def _is_due(self, every: int, end: int) -> bool:
         return self.step % every == 0 or self.step == end
 
-    def _log(self, numbers: dict[str, float], speed: float, show: Callable[[Progress], None]) -> None:
+    def _log(self, losses: dict[str, Tensor], speed: float, wait: float, show: Callable[[Progress], None]) -> None:
+        values = torch.stack([value.double() for value in losses.values()])
+        self.ranks.average([values])
+        numbers = dict(zip(losses, values.tolist(), strict=True))
         self.health.check(self.step, numbers, self.keeper.good)
-        if self.ranks.is_first:
-            self.journal.scalars(self.step, {**numbers, "steps_per_second": speed})
-            show(Progress(self.step, self.total, numbers, speed))
+        if not self.ranks.is_first:
+            return
+        rates = {
+            "steps_per_second": speed,
+            "frames_per_second": speed * self.batches.frames_per_step,
+            "data_wait": wait,
+        }
+        self.journal.scalars(self.step, {**numbers, **rates})
+        show(Progress(self.step, self.total, numbers, **rates))
 
     def _draw(self) -> None:
-        """The pictures to watch the run by."""
+        if not self.ranks.is_first:
+            return
         names = [domain.name for domain in self.net.domains]
-        samples = [self.batches.samples(self.step, number) for number in range(len(names))]
-        self.journal.picture(self.step, pictures.samples(self.average, samples, names))
+        self.journal.picture(self.step, pictures.samples(self.average, self._samples(self.step), names))
         self.journal.picture(self.step, pictures.between(self.average, self._moments, names), "between")
 
     @cached_property
     def _moments(self) -> list[Tensor]:
+        size = self.recipe.data.size
         rows = zip(self.recipe.domains, self.frames, strict=True)
-        return [pictures.moments(row, frames, self.recipe.data.size, self.device) for row, frames in rows]
+        return [pictures.moments(row, frames, size, self.device) for row, frames in rows]
 
     def _score(self) -> float | None:
         """The recipe's score of the averaged networks, written down; None where it has none."""
         kind = self.recipe.keep.best
         if kind == "none" or not self.ranks.is_first:
             return None
+        self.batches.settle()
         value = score(kind, self.average, self.held_back, self.device)
         self.journal.scalars(self.step, {f"held_back_{kind}": value})
         return value
@@ -252,6 +273,10 @@ class Run:
         side.add(losses.values(), 1.0 / len(parts))
         return {name: value.detach() for name, value in losses.items()}
 
+    def _samples(self, step: int) -> list[Tensor]:
+        """Frames (B, 3, H, W) of every domain as they are, for people to look at."""
+        return [self.batches.samples(step, number) for number in range(len(self.frames))]
+
     @torch.no_grad()
     def _update_average(self) -> None:
         # A young average must not remember a random start.
@@ -278,12 +303,15 @@ class Run:
         if self.ranks.is_first:
             self.keeper.save(self.step, self._write_state, self.write_model, score)
             self.sessions.note(self.step)
+        self.ranks.meet()
 
     def _facts(self) -> dict[str, Any]:
         return {"step": self.step, "recipe": self.recipe.to_json(), "random_start": self.is_random_start}
 
     def _write_state(self, path: Path) -> None:
-        save_state(path, self._modules(), self._optimisers(), {**self._facts(), "best": self.keeper.best})
+        scales = self.generators.scale, self.adversaries.scale
+        facts = {**self._facts(), "best": self.keeper.best, "scales": scales}
+        save_state(path, self._modules(), self._optimisers(), facts)
 
     def write_model(self, path: Path, quality: dict[str, Any] | None = None) -> None:
         """The averaged networks as a model; quality: what was measured of it."""
@@ -300,6 +328,7 @@ class Run:
         facts = load_state(self.keeper.state_of(step), self._modules(), self._optimisers())
         self.step = int(facts["step"])
         self.is_random_start = bool(facts["random_start"])
+        self.generators.scale, self.adversaries.scale = facts.get("scales", ({}, {}))
         self.keeper.best = facts.get("best")
         if self.ranks.is_first:
             self.journal.go_back(self.step)
@@ -343,24 +372,6 @@ def _hasten(parts: list[nn.Module], options: TrainOptions) -> None:
             part.forward = partial(checkpoint, part.forward, use_reentrant=False)
         if options.compile:
             part.compile()
-
-
-def _augmentation(recipe: Recipe) -> Augment | None:
-    parts: list[Any] = []
-    if recipe.data.crop is not None:
-        width, height = recipe.data.crop
-        parts.append(RandomCrop((height, width), same_on_batch=True))
-    if recipe.data.flip:
-        parts.append(RandomHorizontalFlip(p=0.5, same_on_batch=True))
-    if not parts:
-        return None
-    change = AugmentationSequential(*parts, data_keys=["input"])
-
-    def augment(frames: Tensor, number: int, draws: Draws, sample: int) -> Tensor:
-        torch.manual_seed(draws.generator(f"augment {number}", sample).initial_seed())  # kornia draws from torch's own
-        return change(frames)
-
-    return augment
 
 
 @contextmanager

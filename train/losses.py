@@ -30,6 +30,14 @@ def class_reconstruction(scores: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(full(scores), labels)
 
 
+def variation(clips: Tensor) -> Tensor:
+    """L_const of the video-to-video paper: E (G(x)_t - G(x)_(t-1))^2, as a mean over all numbers.
+
+    clips: (B, T, 3, H, W), T >= 2 translated frames that follow each other.
+    """
+    return full(clips).diff(dim=1).square().mean()
+
+
 # Of one number of PZ: Var ReLU(N(0, 1)) = 1/2 - 1/(2 pi).
 PRIOR_VARIANCE = {"relu": 0.5 - 0.5 / math.pi, "gaussian": 1.0, "uniform": 1 / 3}
 

@@ -11,6 +11,8 @@ from typing import Any
 from vidtrans.errors import UsageError, nearest_names, one_of
 from vidtrans.nets import config_class
 from vidtrans.nets.contract import Domain
+from vidtrans.palette_files import palette_from
+from vidtrans.palettes import Palette
 from vidtrans.train.keep_options import KeepOptions
 from vidtrans.train.methods import imported, method_named
 
@@ -22,7 +24,8 @@ class DomainData:
     """One domain and where its frames come from.
 
     Attributes:
-        name, kind, palette: as in nets.contract.Domain.
+        name, kind: as in nets.contract.Domain.
+        palette: the same; in TOML also a palette file (vidtrans/palette_files.py) or a table of its own.
         data: a folder, or "READER:FOLDER?option=value" (see data/layouts.py and docs/training.md), or "street:scene" |
             "street:segmentation" | "street:spring" ... for rendered frames.
     """
@@ -30,7 +33,7 @@ class DomainData:
     name: str
     data: str
     kind: str = "photo"
-    palette: str | None = None
+    palette: str | Palette | None = None
 
     @property
     def domain(self) -> Domain:
@@ -45,6 +48,8 @@ class DataOptions:
         size: (width, height) in pixels of a training frame; pictures are resized to it whatever their aspect.
         crop: (width, height) of a random crop after the resize; None for none.
         flip: mirror half of the frames left to right.
+        clip: frames that a sample reaches over, for losses over time (see the method's [loss]); 1 for single frames.
+        clip_distance: from a frame of a sample to its next, counted in frames of the footage.
         jitter: how far brightness, contrast and saturation of a photo may move, as a share; its hue a quarter of that.
             Labels keep their colours.
         test_share: the last part of each domain's frames in time that training does not see; its list and that of the
@@ -61,6 +66,8 @@ class DataOptions:
     size: tuple[int, int] = (128, 128)
     crop: tuple[int, int] | None = None
     flip: bool = False
+    clip: int = 1
+    clip_distance: int = 1
     jitter: float = 0.0
     test_share: float = 0.0
     test_clip: int = 9
@@ -79,6 +86,8 @@ class DataOptions:
             raise UsageError(f"data.crop {list(self.crop)} does not fit into data.size {list(self.size)}")
         if min(self.street_frames, self.street_frames_per_seed, self.street_clip, self.test_clip) < 1:
             raise UsageError("data.street_frames, street_frames_per_seed, street_clip and test_clip must be at least 1")
+        if self.clip < 1 or self.clip_distance < 1:
+            raise UsageError("data.clip and data.clip_distance must be at least 1")
         if self.street_spacing <= 0.0:
             raise UsageError(f"data.street_spacing must be more than 0 seconds, not {self.street_spacing}")
         if not 0.0 <= self.jitter <= 0.5:
@@ -216,7 +225,10 @@ def parse_recipe(table: dict[str, Any]) -> Recipe:
     method = table.get("method", "jwdm")
     return Recipe(
         method=method,
-        domains=tuple(_section(DomainData, "domains", row) for row in table.get("domains", ())),
+        domains=tuple(
+            _section(DomainData, "domains", {**row, "palette": palette_from(row.get("palette"))})
+            for row in table.get("domains", ())
+        ),
         net=dict(table.get("net", {})),
         data=_section(DataOptions, "data", table.get("data", {})),
         loss=_section(imported(method_named(method).options), "loss", table.get("loss", {})),

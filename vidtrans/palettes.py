@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from vidtrans.errors import UsageError, nearest_names
+
+MOST_CLASSES = 256  # class numbers are bytes
 
 
 @dataclass(frozen=True)
@@ -25,8 +28,19 @@ class Palette:
     colours: tuple[tuple[int, int, int], ...]
 
     def __post_init__(self) -> None:
+        if not 1 <= len(self.classes) <= MOST_CLASSES:
+            raise ValueError(f"palette {self.name!r}: from 1 to {MOST_CLASSES} classes, not {len(self.classes)}")
         if len(self.classes) != len(self.colours) or len(set(self.colours)) != len(self.colours):
             raise ValueError(f"palette {self.name!r}: one distinct colour for every class is needed")
+        for name, colour in zip(self.classes, self.colours, strict=True):
+            if len(colour) != 3 or any(type(part) is not int or not 0 <= part <= 255 for part in colour):
+                raise ValueError(f"palette {self.name!r}: {name} needs three numbers of 0 ... 255, not {colour!r}")
+
+    @classmethod
+    def from_json(cls, row: dict[str, Any]) -> Palette:
+        """From what `dataclasses.asdict` makes of a palette. Raises KeyError, TypeError or ValueError if it is none."""
+        colours = tuple(tuple(colour) for colour in row["colours"])
+        return cls(str(row["name"]), tuple(map(str, row["classes"])), colours)
 
     def __len__(self) -> int:
         return len(self.classes)

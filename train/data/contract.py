@@ -36,7 +36,7 @@ class Frames(ABC):
         self._report = report
 
     def __len__(self) -> int:
-        return int(self._ends[-1])
+        return int(self.lengths.sum())
 
     @abstractmethod
     def read(self, indices: Sequence[int]) -> list[Tensor | InputError]:

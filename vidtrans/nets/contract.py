@@ -21,12 +21,12 @@ class Domain:
     Attributes:
         name: what the user types after --to and --from.
         kind: "photo" (any colour) or "label" (only the palette's colours mean something).
-        palette: the palette's name for a label domain, None for a photo domain.
+        palette: of a label domain: a bundled palette's name, or a palette of the user's own. None for a photo domain.
     """
 
     name: str
     kind: str = "photo"
-    palette: str | None = None
+    palette: str | Palette | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9_-]+", self.name):
@@ -45,7 +45,7 @@ class Domain:
     def colours(self) -> Palette:
         """The palette of a label domain."""
         assert self.palette is not None, f"{self.name} is a photo domain"
-        return palette_named(self.palette)
+        return self.palette if isinstance(self.palette, Palette) else palette_named(self.palette)
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,11 @@ def domains_to_json(domains: tuple[Domain, ...]) -> list[dict[str, Any]]:
 
 
 def domains_from_json(rows: list[dict[str, Any]]) -> tuple[Domain, ...]:
-    return tuple(Domain(**row) for row in rows)
+    def palette(row: dict[str, Any]) -> str | Palette | None:
+        found = row.get("palette")
+        return Palette.from_json(found) if isinstance(found, dict) else found
+
+    return tuple(Domain(**{**row, "palette": palette(row)}) for row in rows)
 
 
 def padded_size(height: int, width: int, sizes: SizeFacts) -> tuple[int, int]:
