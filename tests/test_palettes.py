@@ -91,7 +91,7 @@ FILES = {
     '{"name": "sky", "color": [70, 80, 90]}]',
     "own.csv": "id,classname,red,green,blue,eval\n0,road,1,2,3,1\n1,wet road,4,5,6,1\n2,sky,70,80,90,0\n",
     "own.tsv": "name\tr\tg\tb\nroad\t1\t2\t3\nwet road\t4\t5\t6\nsky\t70\t80\t90\n",
-    "own.gpl": "GIMP Palette\nName: own\nColumns: 3\n# by hand\n  1   2   3\troad\n  4 5 6 wet road\n 70  80  90\tsky\n",
+    "own.gpl": "GIMP Palette\nName: own\n# by hand\n  1   2   3\troad\n  4 5 6 wet road\n 70  80  90\tsky\n",
 }
 
 

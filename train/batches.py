@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 import torch
 from torch import Tensor
 
+from vidtrans.errors import UsageError
 from vidtrans.nets.contract import Domain, to_unit
 from vidtrans.train.augment import Augment
 from vidtrans.train.data import Frames
@@ -43,7 +44,11 @@ class Batches:
         augment: Augment,
         ranks: Ranks | None = None,
     ) -> None:
-        """offsets: which frames of a sample a step wants, see `Step.offsets`."""
+        """offsets: which frames of a sample a step wants, see `Step.offsets`.
+
+        Raises:
+            UsageError: the batch cannot be shared evenly by the ranks.
+        """
         self.waited = 0.0
         self._frames = frames
         self._domains = domains
@@ -52,6 +57,12 @@ class Batches:
         self._offsets = offsets
         self._augment = augment
         self._ranks = ranks or Ranks()
+        shares = options.accumulate * self._ranks.count
+        if options.batch % shares:
+            raise UsageError(
+                f"train.batch ({options.batch}) cannot be shared by {self._ranks.count} processes in "
+                f"{options.accumulate} parts each; make it a multiple of {shares}"
+            )
         # One thread: readers of videos are not made for several.
         self._reader = ThreadPoolExecutor(1, "footage")
         self._ahead: tuple[int, Future[list[tuple[Tensor, Tensor]]]] | None = None

@@ -8,13 +8,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from vidtrans.checkpoint import Model, save_model
 from vidtrans.errors import DeviceError, OutputError, TrainingStopped, UsageError
@@ -27,7 +26,7 @@ from vidtrans.train.data import Frames, open_frames
 from vidtrans.train.health import Health
 from vidtrans.train.held_back import held_back, score
 from vidtrans.train.journal import Journal
-from vidtrans.train.keep import Keeper
+from vidtrans.train.keep import STATE, Keeper
 from vidtrans.train.methods import imported, method_named
 from vidtrans.train.optimisers import Optimisers
 from vidtrans.train.ranks import Ranks
@@ -35,7 +34,7 @@ from vidtrans.train.recipe import Recipe, TrainOptions, parse_recipe
 from vidtrans.train.session import Sessions
 from vidtrans.train.signals import stop_signals
 from vidtrans.train.state import load_state, save_state
-from vidtrans.train.step import Batch, Step
+from vidtrans.train.step import Batch, Step, hasten
 
 
 @dataclass(frozen=True)
@@ -95,15 +94,25 @@ class Run:
         self.folder = folder
         self.options = recipe.train
         self.ranks = ranks or Ranks()
-        _check_shares(self.options, self.ranks)
         self.device = self.ranks.device or training_device(device)
         self.report = report
         folder.mkdir(parents=True, exist_ok=True)
         self.frames: list[Frames] = []
         self.held_back: list[Frames] = []
         with self.ranks.in_turn():
+            # The first rank writes the lists of frames; the others, later, read what it wrote.
+            is_listed = (folder / STATE).is_file() or not self.ranks.is_first
             for number, row in enumerate(recipe.domains):
-                frames = open_frames(row, number, recipe.data, cache or folder / "cache", report)
+                frames = open_frames(
+                    row,
+                    number,
+                    recipe.data,
+                    cache or folder / "cache",
+                    report,
+                    lists=folder / "data",
+                    resumed=is_listed,
+                    device=str(self.device),
+                )
                 seen, unseen = held_back(frames, recipe.keep.held_back, row.name)
                 self.frames.append(seen)
                 self.held_back.append(unseen)
@@ -120,7 +129,7 @@ class Run:
             _start_from(net, init_from)
         self.net = net
         self.average = copy.deepcopy(net).requires_grad_(False)
-        _hasten(self.step_module.parts(), self.options)
+        hasten(self.step_module.parts(), self.options)
         self.generators = self._optimisers_of(net.parameters(), self.options.optimiser)
         self.adversaries = self._optimisers_of(self.step_module.discriminators(), "adam")
         self.batches = Batches(
@@ -354,24 +363,6 @@ def training_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise DeviceError(f"device {name!r} cannot be used ({str(error).splitlines()[0]}); try --device cpu") from error
     return device
-
-
-def _check_shares(options: TrainOptions, ranks: Ranks) -> None:
-    parts = ranks.count * options.accumulate
-    if options.batch % parts:
-        raise UsageError(
-            f"train.batch ({options.batch}) cannot be shared by {ranks.count} processes in "
-            f"{options.accumulate} parts each; make it a multiple of {parts}"
-        )
-
-
-def _hasten(parts: list[nn.Module], options: TrainOptions) -> None:
-    """torch.compile and recomputation, in place: names of parameters stay what they are."""
-    for part in parts:
-        if options.checkpointing:
-            part.forward = partial(checkpoint, part.forward, use_reentrant=False)
-        if options.compile:
-            part.compile()
 
 
 @contextmanager

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import json
+import math
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,6 +58,7 @@ class DataOptions:
         test_share: the last part of each domain's frames in time that training does not see; its list and that of the
             frames it sees stand in the run folder. Not for rendered streets, which are held out by their seeds.
         test_clip: frames of a test clip; clips never cross the border of a sequence or of a part.
+        strict: a file that cannot be read ends the run; else the next one takes its place, and it is named.
         street_frames: instants drawn per `street:` domain.
         street_frames_per_seed: instants taken from each rendered street.
         street_seed: first seed; domain number d starts at street_seed + d * 1,000,000, so no street is in two domains.
@@ -71,6 +75,7 @@ class DataOptions:
     jitter: float = 0.0
     test_share: float = 0.0
     test_clip: int = 9
+    strict: bool = False
     street_frames: int = 2000
     street_frames_per_seed: int = 4
     street_seed: int = 1_000_000
@@ -243,6 +248,54 @@ def load_recipe(name: str, changes: tuple[str, ...] = ()) -> Recipe:
     Raises:
         UsageError: no such recipe, not TOML, or not a recipe.
     """
+    table = _table(name, changes)
+    table.pop("sweep", None)
+    return parse_recipe(table)
+
+
+def load_sweep(name: str, changes: tuple[str, ...] = ()) -> dict[str, Recipe]:
+    """The runs of a recipe's [sweep]: every combination of its values, by a name such as "lambda_z=0.1".
+
+    [sweep] holds `"section.key" = [value, ...]`; with two keys and more every value meets every other.
+
+    Raises:
+        UsageError: as `load_recipe`, or it has no [sweep].
+    """
+    sweep = _table(name, changes).get("sweep")
+    if not isinstance(sweep, dict) or not sweep or not all(isinstance(row, list) and row for row in sweep.values()):
+        raise UsageError(f'{name} has no [sweep] of lists, such as "loss.lambda_z" = [0.1, 1.0]')
+    runs = {}
+    for values in itertools.product(*sweep.values()):
+        pairs = list(zip(sweep, values, strict=True))
+        label = ",".join(f"{key.rpartition('.')[2]}={value}" for key, value in pairs)
+        runs[label] = load_recipe(name, (*changes, *(f"{key}={json.dumps(value)}" for key, value in pairs)))
+    if len(runs) < math.prod(len(row) for row in sweep.values()):
+        raise UsageError(f"{name}: two runs of its [sweep] have the same name; keys need different last parts")
+    return runs
+
+
+def _table(name: str, changes: tuple[str, ...]) -> dict[str, Any]:
+    """A recipe's TOML on top of its `base`, a bundled recipe or a file beside it, and the changes on top of both."""
+    path, table = _read(name)
+    bases = [change for change in changes if change.startswith("base=")]
+    for change in bases:
+        _apply(table, change)
+    seen = [path]
+    while "base" in table:
+        base = str(table.pop("base"))
+        beside = seen[-1].parent / base
+        path, below = _read(str(beside) if beside.is_file() else base)
+        if path in seen:
+            raise UsageError(f"{path} is its own base")
+        seen.append(path)
+        table = _on_top(below, table)
+    for change in changes:
+        if change not in bases:
+            _apply(table, change)
+    return table
+
+
+def _read(name: str) -> tuple[Path, dict[str, Any]]:
     path = Path(name)
     if not path.is_file():
         known = sorted(found.stem for found in RECIPES.glob("*.toml"))
@@ -250,18 +303,24 @@ def load_recipe(name: str, changes: tuple[str, ...] = ()) -> Recipe:
             raise UsageError(f"no recipe {name!r}, neither a file nor bundled; {nearest_names(name, known)}")
         path = RECIPES / f"{name}.toml"
     try:
-        table = tomllib.loads(path.read_text())
+        return path, tomllib.loads(path.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not TOML: {error}") from error
-    for change in changes:
-        _apply(table, change)
-    return parse_recipe(table)
+
+
+def _on_top(base: dict[str, Any], table: dict[str, Any]) -> dict[str, Any]:
+    """Tables key by key; anything else, [[domains]] too, replaces what the base has."""
+    merged = dict(base)
+    for key, value in table.items():
+        both = isinstance(value, dict) and isinstance(base.get(key), dict)
+        merged[key] = {**base[key], **value} if both else value
+    return merged
 
 
 def _apply(table: dict[str, Any], change: str) -> None:
     key, equals, text = change.partition("=")
     parts = key.split(".")
-    if not equals or len(parts) < 2:
+    if not equals or (len(parts) < 2 and key not in ("base", "method")):
         raise UsageError(f"--set takes section.key=value, not {change!r}")
     try:
         value = tomllib.loads(f"v = {text}")["v"]
@@ -270,7 +329,10 @@ def _apply(table: dict[str, Any], change: str) -> None:
     section: Any = table
     for part in parts[:-1]:
         if isinstance(section, list):
-            section = next((row for row in section if row.get("name") == part), None)
+            names = [str(row.get("name")) for row in section]
+            if part not in names:
+                raise UsageError(f"--set {change}: the recipe has no domain {part!r}; {nearest_names(part, names)}")
+            section = section[names.index(part)]
         else:
             section = section.setdefault(part, {})
         if not isinstance(section, dict | list):

@@ -34,6 +34,8 @@ _LETTERS = {
     "Cycle": "c",
     "Generators against discriminators": "g",
     "Discriminators": "d",
+    "Variation over time": "t",
+    "In-betweens": "b",
 }
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from vidtrans.nets.contract import Domain
 from vidtrans.train.draws import Draws
 from vidtrans.train.ranks import Ranks
-from vidtrans.train.recipe import Recipe
+from vidtrans.train.recipe import Recipe, TrainOptions
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,9 @@ class Step(nn.Module, ABC):
         step.generator_loss(batch, streams)                  what `net` descends on, discriminators frozen
 
     and in a warm-up `step.warmup_loss(batch)` instead. Losses are dicts of scalars, name -> weighted term; the loop
-    descends on their sum and logs each. A loss is a mean over samples, so that parts and ranks can be averaged.
+    descends on their sum and logs each. The first letter of a name is its kind: r reconstruction, c cycle, g a
+    divergence as the generators see it, d as a discriminator does, t variation over time, b in-betweens. A loss is a
+    mean over samples, so that parts and ranks can be averaged.
 
     A method is this class in one file, one row of methods.METHODS, an options class for the recipe's [loss] and, unless
     it uses one that is there, a family of networks.
@@ -99,3 +103,12 @@ class Step(nn.Module, ABC):
         if self._precision in ("fp32", "fp64"):
             return nullcontext()
         return torch.autocast(self._device.type, torch.bfloat16 if self._precision == "bf16" else torch.float16)
+
+
+def hasten(parts: list[nn.Module], options: TrainOptions) -> None:
+    """torch.compile and recomputation in the descent, in place: names of parameters stay what they are."""
+    for part in parts:
+        if options.checkpointing:
+            part.forward = partial(checkpoint, part.forward, use_reentrant=False)
+        if options.compile:
+            part.compile()

@@ -91,7 +91,7 @@ def read_image(path: Path, palette: Palette | None = None, numbers: str = "palet
     """
     try:
         if palette is not None:
-            return read_label(path, palette, numbers)
+            return read_label(path, palette, numbers)[0]
         with Image.open(path) as image:
             return np.array(ImageOps.exif_transpose(image).convert("RGB"))
     except Exception as error:  # of whatever kind: damaged bytes lead parsers anywhere

@@ -81,6 +81,15 @@ class Footage:
             left -= len(shot)
         return replace(self, sequences=tuple(kept))
 
+    def rest(self, frames: int) -> Footage:
+        """Without the first frames."""
+        left, kept = frames, []
+        for shot in self.sequences:
+            if left < len(shot):
+                kept.append(shot.cut(max(0, left), len(shot)))
+            left -= len(shot)
+        return replace(self, sequences=tuple(kept))
+
 
 def files_below(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     """The files of those kinds below a folder, numbers by value; names that begin with a dot are left out."""

@@ -11,6 +11,7 @@ from vidtrans.palettes import CITYSCAPES, SYNTHIA, VIPER, Palette
 
 Colour = tuple[int, int, int]
 VOID: Colour = (0, 0, 0)  # of pixels that have no class
+NO_CLASS = 255  # the number that data sets give them
 
 
 def _cityscapes_ids() -> dict[int, Colour]:
@@ -60,10 +61,11 @@ NUMBERS: dict[str, dict[int, Colour]] = {
 
 # Numberings whose files keep the class in the red channel of three, beside an instance.
 _IN_RED = {"synthia"}
+_GREY = ("1", "L", "I", "I;16", "I;16B", "I;16L")  # Pillow's words
 
 
-def read_label(path: Path, palette: Palette, numbers: str = "palette") -> np.ndarray:
-    """A label image as colours, (H, W, 3) uint8: its own if it is coloured, else those of its class numbers.
+def read_label(path: Path, palette: Palette, numbers: str = "palette") -> tuple[np.ndarray, np.ndarray | None]:
+    """A label image as colours: its own if it is coloured, else those of its class numbers.
 
     Grey images hold class numbers, images with three channels or a colour table of their own hold colours.
 
@@ -72,29 +74,35 @@ def read_label(path: Path, palette: Palette, numbers: str = "palette") -> np.nda
         numbers: what class numbers mean: a name in NUMBERS, or "palette", where number k is the palette's row k.
             A number without a class becomes VOID.
 
+    Returns:
+        (H, W, 3) uint8 colours, and the class numbers (H, W) if that is what the image holds.
+
     Raises:
         Exception: of many kinds: the image cannot be read.
     """
     if numbers in _IN_RED:
         import cv2  # Pillow has no images of three channels and 16 bits
 
-        # From bytes: OpenCV itself says nothing of files that are not there.
         stored = cv2.imdecode(np.fromfile(path, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
         if stored is None:
             raise ValueError("not an image")
         values = stored[..., 2] if stored.ndim == 3 else stored
     else:
         with Image.open(path) as image:
-            if image.mode not in ("1", "L", "I", "I;16", "I;16B", "I;16L"):
-                return np.array(image.convert("RGB"))
-            values = np.asarray(image.convert("L") if image.mode == "1" else image)
-            values = values // 255 if image.mode == "1" else values
-    return colours_of(values, palette, numbers)
+            if image.mode not in _GREY:
+                return np.array(image.convert("RGB")), None
+            values = np.asarray(image).astype(np.int64)  # of a mask: 0 and 1
+    return colours_of(values, palette, numbers), values
+
+
+def meaning_of(numbers: str, palette: Palette) -> dict[int, Colour]:
+    """Class number -> colour."""
+    return dict(enumerate(palette.colours)) if numbers == "palette" else NUMBERS[numbers]
 
 
 def colours_of(values: np.ndarray, palette: Palette, numbers: str = "palette") -> np.ndarray:
     """Class numbers (H, W) of any whole type to colours (H, W, 3) uint8."""
-    meaning = dict(enumerate(palette.colours)) if numbers == "palette" else NUMBERS[numbers]
+    meaning = meaning_of(numbers, palette)
     table = np.full((256, 3), VOID, dtype=np.uint8)
     table[list(meaning)] = list(meaning.values())
-    return table[np.clip(values, 0, 255)]  # nothing has more than 255 classes; 255 and above are "none" everywhere
+    return table[np.clip(values, 0, NO_CLASS)]

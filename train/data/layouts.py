@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from vidtrans.errors import InputError, UsageError, nearest_names
@@ -18,6 +18,7 @@ from vidtrans.train.data.footage import (
     files_below,
     shots_of,
 )
+from vidtrans.train.data.lists import read_list
 from vidtrans.train.data.videos import open_video
 
 
@@ -73,8 +74,7 @@ def cityscapes(source: Source, is_label: bool) -> Footage:
         ending, numbers = "_leftImg8bit.png", "palette"
     number = re.compile(rf"_([0-9]+){re.escape(ending)}$")
     shots: list[Shot] = []
-    for part in source.several("part", "train"):
-        below = _folder(source, source.path / folder / part)
+    for below in _parts(source, source.path / folder):
         cities = source.several("city")
         names = [city for city in below.iterdir() if city.is_dir() and (not cities or city.name in cities)]
         paths = [path for city in names for path in city.iterdir() if number.search(path.name)]
@@ -110,9 +110,8 @@ def viper(source: Source, is_label: bool) -> Footage:
     """ROOT/PART/img|cls/SEQ/SEQ_FRAME.jpg|png (Playing for Benchmarks)."""
     sequences = source.several("sequence")
     shots: list[Shot] = []
-    for part in source.several("part", "train"):
-        below = _folder(source, source.path / part / ("cls" if is_label else "img"))
-        for folder in sorted(below.iterdir()):
+    for part in _parts(source, source.path, "cls" if is_label else "img"):
+        for folder in sorted(part.iterdir()):
             if folder.is_dir() and (not sequences or folder.name in sequences):
                 shots += shots_of(files_below(folder, IMAGE_SUFFIXES))
     return Footage("viper", tuple(shots), "viper")
@@ -144,25 +143,38 @@ def videos(source: Source, is_label: bool) -> Footage:
     return Footage("videos", tuple(shots), unreadable=unreadable)
 
 
+def listed(source: Source, is_label: bool) -> Footage:
+    """What a list names that a run wrote, or anybody else in the same form."""
+    return read_list(source.path)
+
+
 _SYNTHIA = re.compile(r"SYNTHIA-SEQS-([0-9]+)-([A-Z]+)")
 
 
 @dataclass(frozen=True)
 class Reader:
-    """find: the files of one domain, photo or label; options: those it takes besides `limit`."""
+    """How a data set's folder is read.
+
+    Attributes:
+        find: the files of one domain, photo or label.
+        options: those it takes besides `limit`.
+        palette: the name of the palette that its own labels are in; None where it has none of its own.
+    """
 
     find: Callable[[Source, bool], Footage]
-    options: tuple[str, ...]
+    options: tuple[str, ...] = ()
+    palette: str | None = None
 
 
 # The name before the colon in a recipe's `data`.
 READERS: dict[str, Reader] = {
     "images": Reader(images, ("sequences",)),
-    "videos": Reader(videos, ()),
-    "cityscapes": Reader(cityscapes, ("part", "city", "sequence", "labels", "gt")),
-    "synthia": Reader(synthia, ("sequence", "season", "views", "labels")),
-    "viper": Reader(viper, ("part", "sequence")),
-    "gta": Reader(gta, ()),
+    "videos": Reader(videos),
+    "cityscapes": Reader(cityscapes, ("part", "city", "sequence", "labels", "gt"), "cityscapes-void"),
+    "synthia": Reader(synthia, ("sequence", "season", "views", "labels"), "synthia"),
+    "viper": Reader(viper, ("part", "sequence"), "viper"),
+    "gta": Reader(gta, palette="cityscapes-void"),
+    "list": Reader(listed),
 }
 
 
@@ -218,6 +230,13 @@ def parse_source(text: str) -> Source:
     return Source(reader, Path(path_text), options)
 
 
+def everything(source: Source) -> Source:
+    """With all parts of a data set, where the source does not choose."""
+    if "part" in READERS[source.reader].options and "part" not in source.options:
+        return replace(source, options={**source.options, "part": "all"})
+    return source
+
+
 def find_footage(source: Source, is_label: bool) -> Footage:
     """The files of a source, up to its limit.
 
@@ -231,6 +250,17 @@ def find_footage(source: Source, is_label: bool) -> Footage:
         what = "labels" if is_label else "pictures"
         raise InputError(reason or f"{source.path}: no {what} found that {source.reader} and its options ask for")
     return footage
+
+
+def _parts(source: Source, below: Path, kind: str = "") -> list[Path]:
+    """The folders BELOW/PART/KIND of the parts asked for: those of the option `part`, "all" for every one."""
+    names = source.several("part", "train")
+    if names == ["all"]:
+        found = sorted(part / kind for part in _folder(source, below).iterdir() if (part / kind).is_dir())
+        if not found:
+            raise InputError(f"{below} has no parts with {kind or 'files'}; {source.reader} expects them there")
+        return found
+    return [_folder(source, below / name / kind) for name in names]
 
 
 def _folder(source: Source, folder: Path) -> Path:

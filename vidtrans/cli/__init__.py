@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "upsample": ("vidtrans.cli.upsample", "Raise a video's frame rate and translate it, in one pass."),
     "render": ("vidtrans.cli.render", "Render a clip of the procedural street, in any domain."),
     "train": ("vidtrans.cli.train", "Train a model on unpaired footage."),
+    "data": ("vidtrans.cli.data", "Look at footage before training on it."),
     "report": ("vidtrans.cli.report", "Show a training run on one page that opens offline."),
     "models": ("vidtrans.cli.models", "List, describe, add, verify and export models."),
     "bench": ("vidtrans.cli.bench", "Measure the engines of this machine."),

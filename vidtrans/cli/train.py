@@ -34,6 +34,7 @@ class _Command(click.Command):
     "-o", "--out", type=click.Path(file_okay=False, path_type=Path), help="Run folder.  [default: runs/RECIPE]"
 )
 @click.option("--set", "changes", multiple=True, metavar="SECTION.KEY=VALUE", help="Change one value of the recipe.")
+@click.option("--strict", is_flag=True, help="End at the first file that cannot be read, in place of skipping it.")
 @click.option(
     "--resume",
     metavar="[auto|STEP]",
@@ -51,6 +52,7 @@ def command(
     recipe: str,
     out: Path | None,
     changes: tuple[str, ...],
+    strict: bool,
     resume: str | None,
     init_from: str | None,
     device: str,
@@ -77,7 +79,7 @@ def command(
     from vidtrans.train.recipe import load_recipe
     from vidtrans.train.report import finish
 
-    parsed = load_recipe(recipe, changes)
+    parsed = load_recipe(recipe, (*changes, "data.strict=true") if strict else changes)
     folder = out or Path("runs") / Path(recipe).stem
     is_there = (folder / STATE).exists()
     if is_there and resume is None:
