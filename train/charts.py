@@ -1,9 +1,9 @@
-"""Curves as inline SVG: no scripts, no files beside the page, colours from the page's style (see report_style.py)."""
+"""Curves as inline SVG: no scripts, no files beside the page, colours from the page's style (see report.css)."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -105,8 +105,8 @@ def _ticks(low: float, high: float, count: int) -> list[float]:
     return [k * step for k in range(math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9) + 1)]
 
 
-def _path(points: Sequence[tuple[float, float]], place: object) -> str:
-    return " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in points))  # type: ignore[operator]
+def _path(points: Sequence[tuple[float, float]], place: Callable[[float, float], tuple[float, float]]) -> str:
+    return " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in points))
 
 
 def _short(value: float) -> str:

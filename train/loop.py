@@ -201,8 +201,8 @@ class Run:
             "frames_per_second": speed * self.batches.frames_per_step,
             "data_wait": wait,
         }
-        show(Progress(self.step, self.total, numbers, **rates))
         self.journal.scalars(self.step, {**numbers, **rates})
+        show(Progress(self.step, self.total, numbers, **rates))
 
     def _draw(self) -> None:
         if not self.ranks.is_first:
@@ -237,6 +237,7 @@ class Run:
             with self.keeper.alone(), self.sessions.one(lambda: self.step, self.total):
                 self.keeper.clean()
                 yield
+                self.journal.close()
         except OSError as error:
             reason = error.strerror or str(error)
             raise OutputError(f"{self.folder} cannot be written ({reason}); {self.keeper.good()}") from error
@@ -345,10 +346,10 @@ class Run:
 
 def saved_recipe(folder: Path) -> Recipe:
     """The recipe a run folder was started with."""
-    path = folder / "recipe.json"
-    if not path.is_file():
-        raise UsageError(f"{folder} is not a run folder: it has no recipe.json")
-    return parse_recipe(json.loads(path.read_text()))
+    try:
+        return parse_recipe(json.loads((folder / "recipe.json").read_bytes()))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{folder} is not a run folder: its recipe.json cannot be read ({error})") from error
 
 
 def training_device(name: str) -> torch.device:
