@@ -129,8 +129,10 @@ class Run:
             _start_from(net, init_from)
         self.net = net
         self.average = copy.deepcopy(net).requires_grad_(False)
+        # Not a part of the step: it would be saved twice, and compiled and trained.
+        object.__setattr__(self.step_module, "average", self.average)
         hasten(self.step_module.parts(), self.options)
-        self.generators = self._optimisers_of(net.parameters(), self.options.optimiser)
+        self.generators = self._optimisers_of([*net.parameters(), *self.step_module.helpers()], self.options.optimiser)
         self.adversaries = self._optimisers_of(self.step_module.discriminators(), "adam")
         self.batches = Batches(
             self.frames,
