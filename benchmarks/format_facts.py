@@ -1,4 +1,4 @@
-"""What the ffprobe and ffmpeg programs say of a video, as facts that can be compared: benchmarks/formats.py uses them."""
+"""What the ffprobe and ffmpeg programs say of a video, as facts that can be compared; for benchmarks/formats.py."""
 
 from __future__ import annotations
 

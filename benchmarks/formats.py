@@ -2,12 +2,12 @@
 
     python benchmarks/formats.py [--only WORD ...] [--write docs/formats.md]
 
-The ffmpeg program makes a clip for each case of format_cases.py, vidtrans turns it into two outputs with a network that
-changes nothing (factor 2 unless the case says otherwise), and the ffprobe program says of both outputs and of the input
-what they are. Everything must agree with the input and with the contract of the README: how many frames and when, how
-long, in which rate, size, pixel format and colours, with which sound, at which distance from the pictures, and what else.
-What a case says differs by design must differ, and nothing else may. At input frames the first output's pictures are
-compared with the input's as ffmpeg decodes both.
+The ffmpeg program makes a clip for each case (format_cases.py and format_cases_more.py), vidtrans turns it into two
+outputs with a network that changes nothing (factor 2 unless the case says otherwise), and ffprobe says of both
+outputs and of the input what they are. Everything must agree with the input and with the contract of the README: how
+many frames and when, how long, in which rate, size, pixel format and colours, with which sound at which distance from
+the pictures, and what else. What a case says differs by design must differ, and nothing else may. At input frames the
+first output's pictures are compared with the input's as ffmpeg decodes both.
 
 Prints a table in Markdown; --write puts it between the marks in a file. Exit code 1 where anything disagrees.
 """
@@ -27,6 +27,7 @@ from math import ceil, floor
 from pathlib import Path
 from typing import Any
 
+import format_cases_more  # noqa: F401 (adds its cases)
 from format_cases import CASES, Case
 from format_facts import Facts, facts_of, likeness
 
