@@ -54,8 +54,8 @@ def add_video_stream(
     if (width, height) != (shape.width, shape.height):
         notes.append(
             Warn(
-                f"{codec.name} takes even sizes only in {shape.pix_fmt.name}: {shape.width}x{shape.height} is written as "
-                f"{width}x{height}, the last column or row repeated; --pix-fmt yuv444p keeps the size"
+                f"{codec.name} takes even sizes only in {shape.pix_fmt.name}: {shape.width}x{shape.height} is written "
+                f"as {width}x{height}, the last column or row repeated; --pix-fmt yuv444p keeps the size"
             )
         )
     rate = _nominal(shape)
