@@ -68,6 +68,7 @@ class Rehearsal:
         """Writes a copy: a container changes the stamps of what it is given to its own clock."""
         assert self._container is not None
         copy = _copied(packet)
+        assert self._target is not None
         copy.stream = self._target
         self._container.mux(copy)
 
