@@ -315,5 +315,4 @@ _input(
     clip("-q:v 2 -pix_fmt yuvj420p", "frames/%03d.jpg", sound=None),
     {"rate_in": "24000/1001"},
     read_input=("-framerate", "24000/1001"),
-    differs={"chroma": "images do not say; taken as at the left"},
 )

@@ -47,6 +47,7 @@ from vidtrans.video.local_file import (
     times_of_its_own,
 )
 from vidtrans.video.matroska import chroma_location
+from vidtrans.video.matroska_check import damaged_parts
 from vidtrans.video.random_access import can_reset, resets
 from vidtrans.video.seam import FRONT_ONLY, Mark, Seam
 from vidtrans.video.shape import Turn
@@ -192,6 +193,7 @@ class VideoReader:
         self._said_interlaced = False
         self._before: av.VideoFrame | None = None
         self._unreadable: list[str] = []
+        self._sought_from = Fraction(0)
         self._bytes = stream
         if stream is None and rate is not None:
             raise times_of_its_own(str(path))
@@ -401,6 +403,7 @@ class VideoReader:
                     if head is not None and (head.is_damaged or head.is_stand_in):
                         break
                     if head is not None and head.time <= since:
+                        self._sought_from = since
                         return chain((head,), pictures)
             except (av.FFmpegError, InputError):
                 break  # where there is real damage, it is met again from the front
@@ -589,6 +592,7 @@ class VideoReader:
         """Where the container states a duration but no size, a missing end shows only here; so does a damaged one."""
         if not self.frames_read:
             return
+        self._check_parts()
         if self._declares_size:
             stated = _stated_end(self._stream)
             if stated is not None and stated - end > 2 / self._average_rate():
@@ -605,6 +609,18 @@ class VideoReader:
         expected = Fraction((self._container.start_time or 0) + declared, _MICROSECONDS)
         if expected - end > max(_LARGEST_SHORTFALL_SECONDS, 2 / self._average_rate()):
             raise self._damaged(f"is cut off: it ends at {float(end):.2f} s of {float(expected):.2f} s")
+
+    def _check_parts(self) -> None:
+        """Says where Matroska is not as it was written, which neither its demuxer nor, often, the decoder notices."""
+        if self._bytes is not None or not isinstance(self.path, Path) or "matroska" not in self._container.format.name:
+            return
+        if places := damaged_parts(self.path, self._sought_from):
+            self.notes.append(
+                Warn(
+                    f"{self.path.name}: {len(places)} of its parts are damaged, the first at {float(places[0]):.2f} s "
+                    "or later: pictures and sound there may be wrong or missing"
+                )
+            )
 
     def _damaged(self, what: str) -> InputError:
         hint = WHOLE_PART if self._bytes is None else "look for an error of the program that wrote it"

@@ -69,6 +69,7 @@ class Rehearsal:
         assert self._container is not None
         assert self._target is not None
         copy = _copied(packet)
+        assert self._target is not None
         copy.stream = self._target
         self._container.mux(copy)
 
