@@ -38,7 +38,7 @@ setup(
         'decord; platform_machine == "x86_64" and sys_platform == "linux"',
     ],
     extras_require={
-        "train": ["tensorboard"],
+        "train": ["tensorboard", "lightning-fabric>=2.6"],
         "int8": INT8,
         "onnx": ONNX,
         "tensorrt": [*ONNX, "tensorrt>=10.9"],
@@ -46,6 +46,7 @@ setup(
         "test": [
             "pytest",
             "tensorboard",
+            "lightning-fabric>=2.6",
             "ruff",
             "mypy",
             "onnxruntime",
