@@ -47,7 +47,7 @@ def chart(title: str, curves: Sequence[Curve], *, smooth: bool = True) -> str:
         _, y = place(first, tick)
         parts.append(f'<line class="rule" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text class="tick" x="{_LEFT - 6}" y="{y + 3.5:.1f}" text-anchor="end">{_short(tick)}</text>')
-    for tick in _ticks(first, last, 4):
+    for tick in _ticks(first, last, 6):
         if first <= tick <= last:
             x, _ = place(tick, low)
             anchor = "end" if x > WIDTH - _RIGHT - 20 else "middle"
