@@ -155,10 +155,8 @@ class TrainOptions:
             raise UsageError(f"train.accumulate ({self.accumulate}) must divide train.batch ({self.batch})")
         if self.constant < 0 or self.decay < 0 or self.constant + self.decay < 1:
             raise UsageError("train.constant and train.decay must not be negative, and one of them at least 1")
-        if not 0 <= self.warmup <= self.constant + self.decay:
-            raise UsageError(
-                f"train.warmup must be from 0 to all steps ({self.constant + self.decay}), not {self.warmup}"
-            )
+        if not 0 <= self.warmup <= self.constant:
+            raise UsageError(f"train.warmup must be from 0 to train.constant ({self.constant}), not {self.warmup}")
         if not (0.0 <= self.ema < 1.0 and self.lr > 0.0):
             raise UsageError("train.ema must be in [0, 1) and train.lr above 0")
         one_of("train.optimiser", self.optimiser, ("adam", "muon"))
