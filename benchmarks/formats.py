@@ -71,7 +71,8 @@ def run_case(case: Case, path: Path, folder: Path) -> tuple[list[Path], list[str
     """Runs the tool; the outputs, and the lines it said. What goes into a pipe is kept in a file by another process."""
     from identity import identity_model
 
-    from vidtrans.pipeline import parsed_options, run
+    from vidtrans.pipeline import run
+    from vidtrans.runs import parsed_options
 
     outputs = [folder / name for name in case.outputs]
     options: dict[str, Any] = {"factor": 2, "engine": "torch", "threads": 1, "overwrite": True, **case.options}

@@ -194,6 +194,7 @@ class VideoReader:
         self._before: av.VideoFrame | None = None
         self._unreadable: list[str] = []
         self._sought_from = Fraction(0)
+        self._damaged_parts: list[Fraction] = []
         self._bytes = stream
         if stream is None and rate is not None:
             raise times_of_its_own(str(path))
@@ -324,6 +325,13 @@ class VideoReader:
         if self._unreadable:
             self.notes.append(
                 Warn(f"{self.path.name}: damaged at {len(self._unreadable)} places, where nothing can be read")
+            )
+        if self._damaged_parts:
+            self.notes.append(
+                Warn(
+                    f"{self.path.name}: {len(self._damaged_parts)} of its parts are damaged, the first at "
+                    f"{float(self._damaged_parts[0]):.2f} s or later: pictures and sound there may be wrong or missing"
+                )
             )
         if self._left_out:
             self.notes.append(
@@ -592,7 +600,7 @@ class VideoReader:
         """Where the container states a duration but no size, a missing end shows only here; so does a damaged one."""
         if not self.frames_read:
             return
-        self._check_parts()
+        self._look_for_damaged_parts()
         if self._declares_size:
             stated = _stated_end(self._stream)
             if stated is not None and stated - end > 2 / self._average_rate():
@@ -610,17 +618,10 @@ class VideoReader:
         if expected - end > max(_LARGEST_SHORTFALL_SECONDS, 2 / self._average_rate()):
             raise self._damaged(f"is cut off: it ends at {float(end):.2f} s of {float(expected):.2f} s")
 
-    def _check_parts(self) -> None:
-        """Says where Matroska is not as it was written, which neither its demuxer nor, often, the decoder notices."""
-        if self._bytes is not None or not isinstance(self.path, Path) or "matroska" not in self._container.format.name:
-            return
-        if places := damaged_parts(self.path, self._sought_from):
-            self.notes.append(
-                Warn(
-                    f"{self.path.name}: {len(places)} of its parts are damaged, the first at {float(places[0]):.2f} s "
-                    "or later: pictures and sound there may be wrong or missing"
-                )
-            )
+    def _look_for_damaged_parts(self) -> None:
+        """Where Matroska is not as it was written, which neither its demuxer nor, often, the decoder notices."""
+        if self._bytes is None and isinstance(self.path, Path) and "matroska" in self._container.format.name:
+            self._damaged_parts = damaged_parts(self.path, self._sought_from)
 
     def _damaged(self, what: str) -> InputError:
         hint = WHOLE_PART if self._bytes is None else "look for an error of the program that wrote it"
