@@ -50,7 +50,7 @@ def finish(run: Run) -> Path:
     """
     from vidtrans.train.held_back import measure
 
-    quality = measure(run.recipe, run.average, run.held_back, run.device)
+    quality = measure(run.recipe, run.model, run.held_back, run.device)
     try:
         run.write_model(run.folder / MODEL, quality)
     except OSError as error:
