@@ -22,7 +22,7 @@ setup(
     python_requires=">=3.11",
     # vidtrans/engines and vidtrans/train are links to the folders of the top level, so this finds every package once.
     packages=find_packages(include=["vidtrans", "vidtrans.*"]),
-    package_data={"vidtrans.models": ["*.safetensors", "*.sha256"], "vidtrans.train": ["recipes/*.toml"]},
+    package_data={"vidtrans.models": ["*.safetensors", "*.sha256"], "vidtrans.train": ["recipes/*.toml", "report.css"]},
     install_requires=[
         "torch>=2.10",
         "torchvision",

@@ -32,11 +32,23 @@ seen a camera. On other footage it runs and is wrong; train on that footage with
 
 ## How it was trained
 
-JWDM's Algorithm 1 on unpaired frames, by the recipe `train/recipes/street.toml`; anyone can run it again:
+On unpaired frames, in three runs that follow each other: JWDM's Algorithm 1 from nothing (`street-start`); then
+reconstruction with self-training beside it; then the same and, to the end, Algorithm 1 again with self-training
+(`street`, which holds both: its `warmup` is the former). Anyone can run them again:
 
 ```sh
-vidtrans train street && python benchmarks/publish_street.py runs/street
+vidtrans train street-start
+vidtrans train street --init-from runs/street-start -o runs/street-named \\
+    --set train.constant=1400 --set train.warmup=1400 --set train.decay=0
+vidtrans train street --init-from runs/street-named
+python benchmarks/publish_street.py runs/street
 ```
+
+In self-training a small helper network names the photos, from what the averaged model makes of them, the photos' own
+edges and the unpaired labels' shares of classes by place (`train/self_training.py`, docs/method.md). Of the shipped
+weights the first two runs were made before the last was a recipe, by the same terms: 5,200 steps, and 1,400 in which
+the helper learned by Adam at 1e-3 and not by Muon. What a run of all three by the recipes as they stand gives has not
+been measured yet.
 
 {training}
 
@@ -83,8 +95,8 @@ def card(model: Any | None, figures: str) -> str:
     training = PENDING
     if model is not None:
         training = (
-            f"{model.trained['step']:,} steps of {batch} frames per domain at {data.size[0]}x{data.size[1]}; "
-            f"{data.street_frames:,} frames of {streets} streets per domain. "
+            f"The last run: {model.trained['step']:,} steps of {batch} frames per domain at "
+            f"{data.size[0]}x{data.size[1]}; {data.street_frames:,} frames of {streets} streets per domain. "
             f"File: {MODEL.stat().st_size / 1e6:.1f} MB, SHA-256 `{model.sha256}`."
         )
     first, second = (

@@ -29,6 +29,7 @@ from vidtrans.engines.cache import cache_folder, load_entry, save_entry
 from vidtrans.engines.contract import Report, Samples
 from vidtrans.engines.modules import EncodeLifts, Finish, with_padded_lifts
 from vidtrans.errors import DeviceError, UsageError, VidtransError
+from vidtrans.remarks import Warn
 from vidtrans.stages import cores
 
 PRECISIONS = ("fp32", "bf16", "int8")
@@ -91,7 +92,7 @@ class OpenVinoEngine(BaseEngine):
         self._compiler = Compiler()
         fastest = "bf16" if self._compiler.has_bf16 else "fp32"
         if precision == "bf16" and fastest != "bf16":
-            self.notes.append("this CPU does not compute in bf16: fp32 instead")
+            self.notes.append(Warn("this CPU does not compute in bf16: fp32 instead"))
         weights = weights_hash(net)
         halves = None
         if precision == "int8":
@@ -143,7 +144,7 @@ class OpenVinoEngine(BaseEngine):
             blobs, facts = kept
             halves = self._compiler.imported(blobs, rest) if blobs else None
             if halves is not None or not blobs:
-                self.notes.append(facts["note"])
+                self.notes.append(facts["note"] if halves is not None else Warn(facts["note"]))
                 return halves
         models = converted(net, self.domains, self.padded_size)
         trial = openvino_int8.best(
@@ -156,7 +157,7 @@ class OpenVinoEngine(BaseEngine):
             checked=checked,
         )
         note = trial.note if trial.halves is not None else f"{trial.note}: {instead} instead"
-        self.notes.append(note)
+        self.notes.append(note if trial.halves is not None else Warn(note))
         self._keep(path, trial.halves, {"note": note})
         return trial.halves
 

@@ -182,6 +182,17 @@ def test_the_place_of_chroma_is_carried(location: str, ffmpeg: Run, ffprobe: Run
             assert ffprobe(path)["streams"][0]["chroma_location"] == location
     jpeg = clip(ffmpeg, tmp_path / "jpeg.avi", "-c:v", "mjpeg", pix_fmt="yuvj420p")
     assert colour_of(jpeg).chroma_location == 2
+    if location == "left":  # codecs that cannot be asked, and are what their standards say
+        for size, encoder, number in (("176x144", "h263", 2), ("720x576", "dvvideo", 3)):
+            path = clip(ffmpeg, tmp_path / f"{encoder}.mov", "-s", size, "-c:v", encoder)
+            assert colour_of(path).chroma_location == number
+
+
+def test_grey_images_that_say_rgb_do_not_become_yuv_that_does(ffmpeg: Run, ffprobe: Run, tmp_path: Path) -> None:
+    path = tmp_path / "in.png"
+    ffmpeg("-f", "lavfi", "-i", "testsrc=s=64x48", "-frames:v", "1", "-pix_fmt", "gray", path)
+    for output in through(path, output=tmp_path / "a.mp4", output_to=tmp_path / "b.mp4").outputs:
+        assert ffprobe(output)["streams"][0].get("color_space", "unknown") == "unknown"
 
 
 @pytest.mark.parametrize("location", [0, 2, 3, 4, 5, 6])
@@ -255,10 +266,10 @@ def test_svt_av1_is_told_in_its_own_notation() -> None:
 def test_what_an_encoder_cannot_carry_is_said(ffmpeg: Run, tmp_path: Path) -> None:
     source = hdr_clip(ffmpeg, tmp_path / "in.mp4")
     colour, pix_fmt = colour_of(source), PIXEL_FORMATS["yuv420p10le"]
-    lost = lost_facts(Path("out.mkv"), EncoderOptions(codec="ffv1"), pix_fmt, colour)
+    lost = lost_facts(".mkv", EncoderOptions(codec="ffv1"), pix_fmt, colour)
     assert lost == ["mastering display", "content light level"]
-    assert lost_facts(Path("out.xyz"), EncoderOptions(codec="ffv1"), pix_fmt, colour) == []
-    assert lost_facts(Path("out.mkv"), EncoderOptions(codec="ffv1"), pix_fmt, Colour("bt601", False)) == []
+    assert lost_facts(".xyz", EncoderOptions(codec="ffv1"), pix_fmt, colour) == []
+    assert lost_facts(".mkv", EncoderOptions(codec="ffv1"), pix_fmt, Colour("bt601", False)) == []
 
 
 def test_mastering_that_is_incomplete_is_none() -> None:

@@ -13,8 +13,10 @@ import pytest
 
 from vidtrans.errors import InputError
 from vidtrans.video.damage import Lost, Promises, demuxed
+from vidtrans.video.encoder import EncoderOptions
 from vidtrans.video.frame import Frame
 from vidtrans.video.reader import VideoReader
+from vidtrans.video.writer import VideoWriter
 
 FRAMES, RATE = 40, 25
 # What lies in the container, and whether it can be told that a picture's data is damaged.
@@ -127,6 +129,54 @@ def test_pictures_without_time_stamps(clip: Callable[..., Path], ffmpeg: Callabl
     frames, reader = read(path)
     assert len(frames) == FRAMES
     assert reader.damaged == 2
+
+
+def test_pictures_that_are_meant_to_repeat_are_not_damaged(ffmpeg: Callable[..., bytes], tmp_path: Path) -> None:
+    """Theora says "the same again" with an empty packet."""
+    path = tmp_path / "still.ogv"
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x48:r=25", "-c:v", "libtheora", "-q:v", "9", "-frames:v", "12", path)
+    with av.open(str(path)) as container:
+        empty = sum(packet.pts is not None and not packet.size for packet in container.demux(video=0))
+    assert empty > 0
+    frames, reader = read(path)
+    assert [frame.time for frame in frames] == [Fraction(index, 25) for index in range(len(frames))]
+    assert len(frames) > empty
+    assert (reader.damaged, reader.notes) == (0, [])
+
+
+@pytest.mark.parametrize("codec", ["eac3", "ac3"])
+def test_damaged_sound_does_not_end_a_run(
+    codec: str, make_clip: Callable[..., Path], ffprobe: Callable[..., dict], tmp_path: Path
+) -> None:
+    """MP4 looks into these packets while it is written, and one that it refuses is the end of the file."""
+    path = make_clip(tmp_path / "in.mkv", frames=24, audio=[codec])
+    with av.open(str(path)) as container:
+        known = [(packet.pos, bytes(packet)) for packet in container.demux(audio=0) if packet.size]
+    data = bytearray(path.read_bytes())
+    for number in (5, 6, 15):
+        position, content = known[number]
+        place = data.find(content, position)
+        data[place : place + len(content)] = bytes(len(content))
+    path.write_bytes(data)
+    with VideoReader(path) as reader:
+        frames = list(reader)
+        info = reader.info
+    with VideoWriter(
+        tmp_path / "out.mp4",
+        width=info.width,
+        height=info.height,
+        rate=info.average_rate,
+        time_base=info.time_base,
+        pix_fmt=info.pix_fmt,
+        colour=info.colour,
+        encoder=EncoderOptions(preset="ultrafast"),
+        carry_from=path,
+    ) as writer:
+        for frame in frames:
+            writer.write(frame)
+    assert "audio stream 1: 3 packets are damaged and left out" in writer.notes
+    packets = ffprobe(tmp_path / "out.mp4", "-select_streams", "a", "-count_packets")["streams"][0]
+    assert int(packets["nb_read_packets"]) == len(known) - 3
 
 
 def test_nothing_but_damage_is_an_error(clip: Callable[..., Path]) -> None:

@@ -117,7 +117,8 @@ def test_videos_are_read_to_their_ends(tmp_path: Path, make_clip: Callable[..., 
     )
     (found,) = check_source(f"list:{listed}")
     assert (found.frames, len(found.footage)) == (2, 5)
-    assert len(found.problems) == 1  # once for a file
+    ((_, text),) = found.problems  # once for a file
+    assert "frame 20 cannot be decoded; 3 frames" in text
 
 
 def test_the_contact_sheet_shows_frames_of_everything(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from vidtrans.palettes import CITYSCAPES, CITYSCAPES_VOID, PALETTES, SYNTHIA, VI
 from vidtrans.train.data import open_frames
 from vidtrans.train.data.footage import Footage, Images, Stretch
 from vidtrans.train.data.labels import NUMBERS, read_label
-from vidtrans.train.data.layouts import find_footage, parse_source
+from vidtrans.train.data.layouts import READERS, find_footage, parse_source
 from vidtrans.train.data.lists import read_list, write_list
 from vidtrans.train.data.splits import clips_of, split_by_time
 from vidtrans.train.loop import Run
@@ -304,6 +305,13 @@ def test_a_broken_video_is_left_out_or_fatal(tmp_path: Path, make_clip: Callable
 
 
 def test_every_data_set_has_its_palette() -> None:
-    from vidtrans.train.data.layouts import READERS
-
     assert {reader.palette for reader in READERS.values()} - {None} <= set(PALETTES)
+
+
+def test_the_document_names_every_reader_option_palette_and_key() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "training.md").read_text(encoding="utf-8")
+    rows = {line.split("`")[1]: line for line in page.splitlines() if line.startswith("| `")}
+    for name, reader in READERS.items():
+        assert all(f"{option}=" in rows[name] for option in reader.options), name
+    assert all(f"`{name}`" in page for name in PALETTES)
+    assert all(f"`{key.name}`" in page or f"data.{key.name}" in page for key in fields(DataOptions))

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -19,11 +17,9 @@ from vidtrans.checkpoint import load_model, save_model
 from vidtrans.errors import InputError, OutputError, UsageError
 from vidtrans.library import BUNDLED, file_hash, find_model, models_folder, named_models, recorded_hash
 from vidtrans.model_card import card_text, figures_table, read_card
-from vidtrans.model_care import export_half, export_onnx, export_openvino, verify_model
+from vidtrans.model_care import export_half, export_openvino, verify_model
 from vidtrans.nets.contract import Domain
 from vidtrans.nets.jwdm import JWDM, JWDMConfig
-
-ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(autouse=True)
@@ -206,23 +202,6 @@ def test_half_precision_is_the_same_model_rounded(tmp_path: Path, tiny_model: Pa
     save_model(tmp_path / "large.safetensors", whole.net)
     with pytest.raises(UsageError, match="float16"):
         export_half(str(tmp_path / "large.safetensors"), path)
-
-
-def test_the_documented_onnx_program_computes_what_torch_computes(
-    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed; it runs the graphs")
-    export_onnx(str(tiny_model), tmp_path, None, None, "fp32")
-    (program,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "models.md").read_text(), re.DOTALL)
-    monkeypatch.chdir(tmp_path)
-    names: dict[str, np.ndarray] = {}
-    exec(program, names)
-    net = load_model(tiny_model).net
-    with torch.no_grad():
-        z = net.encode(torch.from_numpy(names["frames"]), "scene").mean(0, keepdim=True)
-        torch.testing.assert_close(torch.from_numpy(names["scene"]), net.decode(z, "scene"), rtol=0, atol=1e-4)
-        scores = net.finish(net.lift(z, "segmentation"), "segmentation")
-    torch.testing.assert_close(torch.from_numpy(names["scores"]), scores, rtol=0, atol=1e-4)
 
 
 def test_openvino_files_compute_what_torch_computes(

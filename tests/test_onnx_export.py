@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import re
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from vidtrans.checkpoint import save_model
 from vidtrans.engines import onnx_export
 from vidtrans.engines.modules import EncodeLifts, Finish
 from vidtrans.engines.onnx_export import Graph, SubPixelConvolution
 from vidtrans.errors import UsageError
+from vidtrans.model_care import export_onnx
 from vidtrans.nets.contract import Domain
 from vidtrans.nets.jwdm import JWDM, JWDMConfig
 
@@ -197,3 +201,24 @@ def test_a_missing_exporter_is_named(net: JWDM, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(onnx_export, "find_spec", find_spec)
     with pytest.raises(UsageError, match=r"onnxscript is not installed.*vidtrans\[onnx\]"):
         _ = Graph(net, DOMAINS, "finish", "fp16").onnx
+
+
+def test_the_documented_program_runs_what_models_export_writes(
+    net: JWDM, exported: Callable[[str, str], bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed; it runs the graphs")
+    made = {part: exported(part, "fp32") for part in ("encode_lifts", "finish")}
+    monkeypatch.setattr(Graph, "onnx", property(lambda graph: made[graph.part]))
+    save_model(tmp_path / "m.safetensors", net)
+    written = export_onnx(str(tmp_path / "m.safetensors"), tmp_path, "labels", None, "fp32")
+    assert [path.name for path in written] == ["encode_lifts.onnx", "finish.onnx"]
+    document = Path(__file__).parent.parent / "docs" / "models.md"
+    (program,) = re.findall(r"```python\n(.*?)```", document.read_text(), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, np.ndarray] = {}
+    exec(program, names)
+    with torch.no_grad():
+        z = net.encode(torch.from_numpy(names["frames"]), "scene").mean(0, keepdim=True)
+        scene, scores = net.decode(z, "scene"), net.finish(net.lift(z, "labels"), "labels")
+    torch.testing.assert_close(torch.from_numpy(names["scene"]), scene, rtol=0, atol=1e-4)
+    torch.testing.assert_close(torch.from_numpy(names["scores"]), scores, rtol=0, atol=1e-4)

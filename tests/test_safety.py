@@ -348,7 +348,7 @@ def test_names_and_tags_reach_the_terminal_written_out(
         ((nasty, "--to", "segmentation", "--model", model, "--factor", 2), 5),
         ((nasty.with_name(f"no{NASTY}"), "--to", "segmentation", "--model", model), 3),
         ((nasty, "--to", NASTY, "--model", model), 2),
-        ((nasty, "--to", "segmentation", NASTY), 2),
+        ((nasty, f"no{NASTY}", "--to", "segmentation", "--model", model, "--factor", 2, "-y"), 3),
         ((nasty, f"--{NASTY}"), 2),
     ):
         assert command_line(monkeypatch, "upsample", *arguments) == code

@@ -24,6 +24,7 @@ from vidtrans.nets.jwdm import JWDM, JWDMConfig
 from vidtrans.timeline import Interval, in_segments, pair
 from vidtrans.video.encoder import EncoderOptions
 from vidtrans.video.frame import PIXEL_FORMATS, Colour, Frame
+from vidtrans.video.seam import SegmentReport
 from vidtrans.video.segments import MANIFEST, SegmentStore, store_folder
 from vidtrans.video.writer import VideoWriter
 
@@ -106,11 +107,11 @@ def stopped(
     """The same, stopped by an error when the n-th segment of either output would be finished."""
     original, left = SegmentStore.finish, [nth]
 
-    def finish(self: SegmentStore, frames: int, end: Fraction) -> None:
+    def finish(self: SegmentStore, frames: int, end: Fraction, report: SegmentReport) -> None:
         left[0] -= 1
         if left[0] == 0:
             raise OSError(28, "No space left on device")
-        original(self, frames, end)
+        original(self, frames, end, report)
 
     with monkeypatch.context() as patch:
         patch.setattr(SegmentStore, "finish", finish)
@@ -293,5 +294,5 @@ def test_intervals_are_marked_and_skipped_by_input_frames() -> None:
     assert [interval.instants for interval in marked] == [interval.instants for interval in plain]
     assert ends(marked) == [3, 7, 9]
     for skip in range(5):
-        rest = list(in_segments(plain, 4, skip))
+        rest = list(in_segments(plain, 4, 4 * skip - 1))
         assert rest == [interval for interval in marked if interval.index >= 4 * skip]

@@ -437,7 +437,7 @@ def test_times_on_the_command_line(text: str, seconds: Fraction | None) -> None:
 
 
 def test_the_command_line_passes_them_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    import vidtrans.pipeline
+    import vidtrans.runs
 
     got: list[UpsampleOptions] = []
 
@@ -445,7 +445,7 @@ def test_the_command_line_passes_them_on(monkeypatch: pytest.MonkeyPatch) -> Non
         got.append(options)
         return Summary(options.output_paths, seconds=1.0)
 
-    monkeypatch.setattr(vidtrans.pipeline, "run", run)
+    monkeypatch.setattr(vidtrans.runs, "run", run)
     for arguments in (
         "--factor 5/2 --slowmo --tail drop --start 1:02.5 --end 01:00:00",
         "--fps 60000/1001",

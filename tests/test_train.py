@@ -257,7 +257,7 @@ def test_training_is_unpaired(tmp_path: Path, cache: Path) -> None:
     assert isinstance(labels, StreetFrames)
     assert not set(scene.drives.seeds) & set(labels.drives.seeds)
     # And the two domains' draws do not go in step either.
-    drawn = [[run._samples(step)[number] for step in range(20)] for number in (0, 1)]
+    drawn = [[run.batches.samples(step, number) for step in range(20)] for number in (0, 1)]
     rows = [
         [
             int(torch.stack([(frames_batch - row).abs().sum() for row in everything]).argmin())

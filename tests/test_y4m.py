@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from vidtrans.errors import InputError, UsageError
 from vidtrans.video.frame import PIXEL_FORMATS, Frame
 from vidtrans.video.input_form import InputForm
+from vidtrans.video.pipe_out import y4m_header
 from vidtrans.video.source import open_source
 from vidtrans.video.y4m import PIX_FMT_OF_CHROMA, Y4mHeader
 
@@ -216,3 +218,19 @@ def test_a_part_of_a_stream(tmp_path: Path) -> None:
     for start, end in ((Fraction(10, 25), None), (Fraction(1, 100), Fraction(1, 50))):
         with pytest.raises(UsageError, match="no frame begins"):
             open_source(path, start, end)
+
+
+@pytest.mark.parametrize(
+    ("word", "location"), [("420jpeg", "center"), ("420mpeg2", "left"), ("420paldv", "topleft"), ("420", "center")]
+)
+def test_where_chroma_sits_is_read_and_written(
+    word: str, location: str, ffprobe: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    path = tmp_path / "in.y4m"
+    path.write_bytes(f"YUV4MPEG2 W4 H2 F25:1 Ip A1:1 C{word}\nFRAME\n".encode() + bytes(12))
+    with open_source(path) as source:
+        info = source.info
+    header = y4m_header(4, 2, Fraction(25), info.pix_fmt, info.colour)
+    (tmp_path / "out.y4m").write_bytes(header + b"FRAME\n" + bytes(12))
+    for name in ("in.y4m", "out.y4m"):
+        assert ffprobe(tmp_path / name)["streams"][0]["chroma_location"] == location

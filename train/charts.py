@@ -1,9 +1,9 @@
-"""Curves as inline SVG: no scripts, no files beside the page, colours from the page's style (see report_style.py)."""
+"""Curves as inline SVG: no scripts, no files beside the page, colours from the page's style (see report.css)."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -47,7 +47,7 @@ def chart(title: str, curves: Sequence[Curve], *, smooth: bool = True) -> str:
         _, y = place(first, tick)
         parts.append(f'<line class="rule" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text class="tick" x="{_LEFT - 6}" y="{y + 3.5:.1f}" text-anchor="end">{_short(tick)}</text>')
-    for tick in _ticks(first, last, 4):
+    for tick in _ticks(first, last, 6):
         if first <= tick <= last:
             x, _ = place(tick, low)
             anchor = "end" if x > WIDTH - _RIGHT - 20 else "middle"
@@ -105,8 +105,8 @@ def _ticks(low: float, high: float, count: int) -> list[float]:
     return [k * step for k in range(math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9) + 1)]
 
 
-def _path(points: Sequence[tuple[float, float]], place: object) -> str:
-    return " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in points))  # type: ignore[operator]
+def _path(points: Sequence[tuple[float, float]], place: Callable[[float, float], tuple[float, float]]) -> str:
+    return " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in points))
 
 
 def _short(value: float) -> str:

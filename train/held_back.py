@@ -74,12 +74,17 @@ def measure(recipe: Recipe, net: Net, frames: Sequence[Frames], device: torch.de
     return figures
 
 
+def as_input(net: Any, pictures: Tensor, device: torch.device) -> Tensor:
+    """(B, H, W, 3) uint8 as what the net takes, in the type of its numbers."""
+    return to_unit(pictures.to(device)).to(next(net.parameters()).dtype)
+
+
 def _distance(net: Net, frames: Frames, here: str, there: str, device: torch.device) -> float:
     """Mean L1 of frames from their reconstruction (there is here), or from their way there and back."""
     total = 0.0
     for first in range(0, len(frames), _AT_ONCE):
         indices = list(range(first, min(first + _AT_ONCE, len(frames))))
-        x = to_unit(frames.batch(indices).to(device))
+        x = as_input(net, frames.batch(indices), device)
         back = net.decode(net.encode(x, here), there)
         if there != here:
             back = net.decode(net.encode(back, there), here)
@@ -120,7 +125,7 @@ def _streets(net: Net, rows: dict[str, str], device: torch.device) -> Iterator[d
     width, height = net.sizes.trained
     for seed in REPORT_SEEDS:
         pictures = {name: StreetView(view, seed).picture(INSTANT, width, height) for name, view in rows.items()}
-        yield {name: to_unit(torch.from_numpy(picture)[None].to(device)) for name, picture in pictures.items()}
+        yield {name: as_input(net, torch.from_numpy(picture)[None], device) for name, picture in pictures.items()}
 
 
 def _add(row: dict[str, float], key: str, made: Tensor, wanted: Tensor) -> None:

@@ -49,6 +49,12 @@ class Journal:
             write_atomically(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
         self._next = step + 1
 
+    def close(self) -> None:
+        """Put everything on disk; the next point opens TensorBoard again."""
+        if self._board is not None:
+            self._board.close()
+            self._board, self._next = None, 0
+
     def _opened(self) -> Any:
         if self._board is None:
             try:

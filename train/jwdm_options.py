@@ -36,6 +36,9 @@ class LossOptions:
         hard_cycle: a cycle through labels encodes pure class colours (straight-through gradient).
         photo_cycle_weight: factor of the photo domain's cycle term in Eq. (7); 1 in the paper.
         photo_cycle_pool: the photo's cycle term compares means of squares this many pixels wide; 1 in the paper.
+        self_weight: of what a labeller, a helper network, says of the photos, learned from the averaged model
+            (self_training.py). 0 in the paper; needs one photo and one label domain and a start that is not random.
+        edge_weight: of the agreement of translated labels with the edges of the photo (losses.edges). 0 in the paper.
         sequential: every frame of a sample's clip is trained on (data.clip), so that a batch holds consecutive frames;
             otherwise only its first, so that all frames of a batch are unrelated.
         variation_weight: of L_const of the video-to-video paper, which keeps translations of consecutive frames alike.
@@ -67,6 +70,8 @@ class LossOptions:
     hard_cycle: bool = False
     photo_cycle_weight: float = 1.0
     photo_cycle_pool: int = 1
+    self_weight: float = 0.0
+    edge_weight: float = 0.0
     sequential: bool = False
     variation_weight: float = 0.0
     between_weight: float = 0.0
@@ -76,7 +81,8 @@ class LossOptions:
         if not 0.0 <= self.cycle_share < 1.0:
             raise UsageError(f"loss.cycle_share must be in [0, 1), not {self.cycle_share}")
         weights = (self.lambda_x, self.lambda_y, self.lambda_z, self.photo_cycle_weight, self.label_weight)
-        if min(*weights, self.penalty_weight, self.variation_weight, self.between_weight) < 0.0:
+        beyond = (self.self_weight, self.edge_weight, self.variation_weight, self.between_weight)
+        if min(*weights, *beyond, self.penalty_weight) < 0.0:
             raise UsageError("weights of the loss must not be negative")
         if min(self.discriminator_width, self.latent_discriminator_width, self.photo_cycle_pool) < 1:
             raise UsageError("widths and photo_cycle_pool of the loss must be at least 1")
@@ -105,6 +111,13 @@ class LossOptions:
         scores = any(row.kind == "label" for row in recipe.domains) and config.label_head == "palette"
         if not scores and (self.label_cost == "cross_entropy" or self.hard_cycle):
             raise UsageError("cross_entropy and hard_cycle need a label domain and net.label_head palette")
+        if self.self_weight > 0.0 or self.edge_weight > 0.0:
+            if [row.kind for row in recipe.domains].count("label") != 1 or len(recipe.domains) != 2 or not scores:
+                raise UsageError(
+                    "loss.self_weight and edge_weight need one photo and one label domain and net.label_head palette"
+                )
+            if width % 8 or height % 8:
+                raise UsageError(f"loss.self_weight needs a training size divisible by 8, not {width}x{height}")
         if self.variation_weight > 0.0 and not self.sequential:
             raise UsageError("loss.variation_weight needs loss.sequential, which puts consecutive frames into a batch")
         for used, key, least in ((self.sequential, "sequential", 2), (self.between_weight > 0.0, "between_weight", 3)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +20,11 @@ from vidtrans.train.draws import Draws
 from vidtrans.train.image_pool import ImagePool
 from vidtrans.train.jwdm_options import LossOptions
 from vidtrans.train.recipe import Recipe
+from vidtrans.train.self_training import SelfTraining, soft_cross_entropy
 from vidtrans.train.step import Batch, Step
 from vidtrans.train.temporal import between, between_place
+
+LABELLER_EDGE_WEIGHT = 1.0  # of edges beside cross-entropy in nats, in what the labeller learns
 
 
 @dataclass
@@ -75,8 +79,16 @@ class JWDMStep(Step):
             }
         )
 
+        self.self_training: SelfTraining | None = None
+        if o.self_weight > 0.0:
+            label = self._label_domain()
+            self.self_training = SelfTraining(len(label.colours), recipe.data.trained_size, LABELLER_EDGE_WEIGHT)
+
     def discriminators(self) -> list[nn.Parameter]:
         return [*self.data.parameters(), *self.latent.parameters()]
+
+    def helpers(self) -> list[nn.Parameter]:
+        return list(self.self_training.parameters()) if self.self_training is not None else []
 
     def parts(self) -> list[nn.Module]:
         decoders = [part for part in self.net.decoders.values() if isinstance(part, Decoder)]
@@ -107,12 +119,18 @@ class JWDMStep(Step):
         return Streams(x, y, prior, zx, zy, xx, yy, xy, yx, xyx, yxy, zxy, zyx)
 
     def warmup_loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Rx + Ry of Eq. (7) alone, without translations or cycles."""
-        terms = {}
+        """Rx + Ry of Eq. (7) alone, without cycles; translations only where self-training judges them."""
+        terms, latents = {}, {}
         for letter, domain, x in zip(self._letters(batch), batch.domains, (batch.x, batch.y), strict=True):
             with self.autocast():
-                picture = self._decode(self.net.encode(x, domain.name), domain)
+                latents[domain.name] = self.net.encode(x, domain.name)
+                picture = self._decode(latents[domain.name], domain)
             terms[f"r{letter}"] = self._cost(picture, x, domain)
+        if self._judges_labels():
+            photo, label = self._photo_and_label(batch.domains)
+            with self.autocast():
+                translated = self._decode(latents[photo.name], label)
+            terms |= self._label_terms(batch, dict(zip(batch.domains, (batch.x, batch.y), strict=True)), translated)
         return terms
 
     def discriminator_loss(self, batch: Batch, streams: Streams) -> dict[str, Tensor]:
@@ -144,6 +162,9 @@ class JWDMStep(Step):
             f"g{y}": self._weight(yd) * gy,
             "gz": o.lambda_z * gz,
         }
+        if self._judges_labels():
+            frames = {xd: s.x, yd: s.y}
+            terms |= self._label_terms(batch, frames, s.xy if yd.is_label else s.yx)
         if o.variation_weight > 0.0:
             for letter, made in ((x, s.yx), (y, s.xy)):
                 terms[f"t{letter}"] = o.variation_weight * losses.variation(rows_of(made.colours, self._clip))
@@ -165,6 +186,39 @@ class JWDMStep(Step):
         if len(self.net.domains) == 2:
             return "x", "y"
         return f"_{batch.domains[0].name}", f"_{batch.domains[1].name}"
+
+    def _judges_labels(self) -> bool:
+        return self.options.self_weight > 0.0 or self.options.edge_weight > 0.0
+
+    def _label_domain(self) -> Domain:
+        return next(domain for domain in self.net.domains if domain.is_label)
+
+    @staticmethod
+    def _photo_and_label(pair: tuple[Domain, Domain]) -> tuple[Domain, Domain]:
+        return (pair[1], pair[0]) if pair[0].is_label else pair
+
+    def _label_terms(self, batch: Batch, frames: dict[Domain, Tensor], translated: Picture) -> dict[str, Tensor]:
+        """Self-training and edges: what a photo itself says of its translation into labels. frames: by domain."""
+        assert translated.scores is not None
+        photo, label = self._photo_and_label(batch.domains)
+        x, log_made = frames[photo], losses.full(translated.scores).log_softmax(1)
+        terms = {}
+        if self.options.edge_weight > 0.0:
+            terms["edges"] = self.options.edge_weight * losses.edges(x, log_made.exp())
+        if self.self_training is not None:
+            classes = self._classes(frames[label], label)
+            with self.autocast():
+                names = self.self_training(
+                    x, classes, partial(self._averaged_scores, photo, label), batch.draws, self.ranks
+                )
+            weight = self.options.self_weight * self.self_training.ramp
+            terms["self"] = weight * soft_cross_entropy(log_made, names.classes)
+            terms["labeller"] = names.loss
+        return terms
+
+    def _averaged_scores(self, photo: Domain, label: Domain, x: Tensor) -> Tensor:
+        net = self.average
+        return net.finish(net.lift(net.encode(x, photo.name), label.name), label.name)
 
     def _between_cost(self, z: Tensor, clips: Tensor, domain: Domain, draws: Draws) -> Tensor:
         """Algorithm 2 while training: the decoded blend of a clip's ends against the frame that was really there."""

@@ -129,8 +129,10 @@ class Run:
             _start_from(net, init_from)
         self.net = net
         self.average = copy.deepcopy(net).requires_grad_(False)
+        # Not a part of the step: it would be saved twice, and compiled and trained.
+        object.__setattr__(self.step_module, "average", self.average)
         hasten(self.step_module.parts(), self.options)
-        self.generators = self._optimisers_of(net.parameters(), self.options.optimiser)
+        self.generators = self._optimisers_of([*net.parameters(), *self.step_module.helpers()], self.options.optimiser)
         self.adversaries = self._optimisers_of(self.step_module.discriminators(), "adam")
         self.batches = Batches(
             self.frames,
@@ -206,8 +208,8 @@ class Run:
             "frames_per_second": speed * self.batches.frames_per_step,
             "data_wait": wait,
         }
-        show(Progress(self.step, self.total, numbers, **rates))
         self.journal.scalars(self.step, {**numbers, **rates})
+        show(Progress(self.step, self.total, numbers, **rates))
 
     def _draw(self) -> None:
         if not self.ranks.is_first:
@@ -242,6 +244,7 @@ class Run:
             with self.keeper.alone(), self.sessions.one(lambda: self.step, self.total):
                 self.keeper.clean()
                 yield
+                self.journal.close()
         except OSError as error:
             reason = error.strerror or str(error)
             raise OutputError(f"{self.folder} cannot be written ({reason}); {self.keeper.good()}") from error
@@ -350,10 +353,10 @@ class Run:
 
 def saved_recipe(folder: Path) -> Recipe:
     """The recipe a run folder was started with."""
-    path = folder / "recipe.json"
-    if not path.is_file():
-        raise UsageError(f"{folder} is not a run folder: it has no recipe.json")
-    return parse_recipe(json.loads(path.read_text()))
+    try:
+        return parse_recipe(json.loads((folder / "recipe.json").read_bytes()))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{folder} is not a run folder: its recipe.json cannot be read ({error})") from error
 
 
 def training_device(name: str) -> torch.device:

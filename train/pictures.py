@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,7 +33,7 @@ def samples(net: Net, batches: Sequence[Tensor], names: Sequence[str]) -> Tensor
     """(3, height, width) uint8: ROWS frames of each domain, SAMPLE_COLUMNS across. batches: (B, 3, H, W) per domain."""
     rows = []
     for batch, here, there in zip(batches, names, next_domains(names), strict=True):
-        batch = batch[:ROWS]
+        batch = batch[:ROWS].to(_type_of(net))
         latent = net.encode(batch, here)
         translated = net.decode(latent, there)
         cycled = net.decode(net.encode(translated, there), here)
@@ -52,6 +53,7 @@ def between(net: Net, footage: Sequence[Tensor], names: Sequence[str]) -> Tensor
     rows = []
     times = torch.linspace(0.0, 1.0, len(BETWEEN_COLUMNS)).view(-1, 1, 1, 1)
     for frames, here, there in zip(footage, names, next_domains(names), strict=True):
+        frames = frames.to(_type_of(net))
         left, right = net.encode(frames[[0, -1]], here).chunk(2)
         latents = torch.lerp(left, right, times.to(left))
         rows += [frames, net.decode(latents, here), net.decode(latents, there)]
@@ -61,15 +63,21 @@ def between(net: Net, footage: Sequence[Tensor], names: Sequence[str]) -> Tensor
 def moments(row: DomainData, frames: Frames, size: tuple[int, int], device: torch.device) -> Tensor:
     """(5, 3, H, W) in [-1, 1], a domain's frames at BETWEEN_COLUMNS, always the same.
 
-    Of a street two keyframes 1/7.5 s apart and what is between them; of footage five frames in a row.
+    Of a street two keyframes 1/7.5 s apart and what is between them; of footage the first five of its longest sequence.
     """
     if row.data.startswith("street:"):
         view = StreetView(row.data.removeprefix("street:"), REPORT_SEEDS[0])
         times = (INSTANT + _GAP_SECONDS * k / 4 for k in range(5))
         pictures = torch.from_numpy(np.stack([view.picture(t, *size) for t in times]))
     else:
-        pictures = frames.batch([min(k, len(frames) - 1) for k in range(5)])
+        longest = int(frames.lengths.argmax())
+        first, length = int(frames.lengths[:longest].sum()), int(frames.lengths[longest])
+        pictures = frames.batch([first + min(k, length - 1) for k in range(5)])
     return to_unit(pictures.to(device))
+
+
+def _type_of(net: Any) -> torch.dtype:
+    return next(net.parameters()).dtype
 
 
 def _grid(pictures: Tensor, columns: int) -> Tensor:

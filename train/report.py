@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import base64
-import json
 import math
 import time
+from dataclasses import asdict
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from vidtrans.errors import InputError, OutputError, VidtransError
+from vidtrans.errors import OutputError, VidtransError
 from vidtrans.files import write_atomically
 from vidtrans.library import Found
 from vidtrans.model_card import domain_in_words, figures_table, other_figures, read_card
 from vidtrans.text import plain
 from vidtrans.train.charts import Curve, chart
+from vidtrans.train.held_back import measure
 from vidtrans.train.journal import LOG, SAMPLES, read_log
 from vidtrans.train.keep import MODEL
+from vidtrans.train.loop import Run, saved_recipe
 from vidtrans.train.pictures import BETWEEN_COLUMNS, SAMPLE_COLUMNS, next_domains
+from vidtrans.train.recipe import Recipe
 from vidtrans.train.session import read_sessions
-
-if TYPE_CHECKING:
-    from vidtrans.train.loop import Run
+from vidtrans.train.toml_text import recipe_text
 
 REPORT = "report.html"
 STYLE = Path(__file__).parent / "report.css"
@@ -48,8 +49,6 @@ def finish(run: Run) -> Path:
     Raises:
         OutputError: the run's folder cannot be written.
     """
-    from vidtrans.train.held_back import measure
-
     quality = measure(run.recipe, run.model, run.held_back, run.device)
     try:
         run.write_model(run.folder / MODEL, quality)
@@ -62,15 +61,10 @@ def write_report(folder: Path) -> Path:
     """Make the page of a run, finished or not, from what stands in its folder; returns it.
 
     Raises:
-        InputError: it is no run folder.
+        UsageError: it is no run folder.
         OutputError: the page cannot be written.
     """
-    try:
-        recipe = json.loads((folder / "recipe.json").read_bytes())
-        if not isinstance(recipe, dict):
-            raise ValueError("no JSON object")
-    except (OSError, ValueError) as error:
-        raise InputError(f"{folder} is not a run folder: its recipe.json cannot be read ({error})") from error
+    recipe = saved_recipe(folder)
     page = folder / REPORT
     try:
         write_atomically(page, _page(folder, recipe).encode())
@@ -79,20 +73,20 @@ def write_report(folder: Path) -> Path:
     return page
 
 
-def _page(folder: Path, recipe: dict[str, Any]) -> str:
+def _page(folder: Path, recipe: Recipe) -> str:
     name = escape(plain(folder.absolute().name))
     sessions, log = read_sessions(folder), read_log(folder)
-    domains = [row for row in recipe.get("domains", []) if isinstance(row, dict)]
+    names = [row.name for row in recipe.domains]
     parts = [
         f"<h1>{name}</h1>",
-        f"<p class='soft'>{_text(' · '.join(domain_in_words(row) for row in domains))}</p>",
+        f"<p class='soft'>{_text(' · '.join(domain_in_words(asdict(row)) for row in recipe.domains))}</p>",
         _status(sessions),
         _tiles(sessions, log),
         _held_out(folder),
-        _pictures(folder, [str(row.get("name")) for row in domains]),
-        _curves(log, [str(row.get("name")) for row in domains]),
+        _pictures(folder, names),
+        _curves(log, names),
         _sessions(sessions),
-        f"<h2>Recipe</h2><pre>{_text_lines(_toml(recipe))}</pre>",
+        f"<h2>Recipe</h2><pre>{_lines(recipe_text(recipe))}</pre>",
     ]
     return (
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
@@ -158,9 +152,7 @@ def _held_out(folder: Path) -> str:
 def _pictures(folder: Path, names: list[str]) -> str:
     """The last pictures large, a few earlier ones small."""
     ways = ", ".join(f"{here} → {there}" for here, there in zip(names, next_domains(names), strict=True))
-    samples = _series(
-        folder, "", SAMPLE_COLUMNS, f"Frames of training, a few rows for each domain. Translated: {ways}."
-    )
+    samples = _series(folder, "", SAMPLE_COLUMNS, f"Frames of training, a few rows for each domain ({ways}).")
     words = (
         "Three rows for each domain: the footage at these instants; what is blended from its first and last frame "
         f"alone; the same, translated ({ways})."
@@ -265,28 +257,9 @@ def _duration(seconds: float) -> str:
     return f"{whole} s"
 
 
-def _toml(recipe: dict[str, Any]) -> list[str]:
-    """The resolved recipe as TOML, its lines."""
-    sections = {key: value for key, value in recipe.items() if isinstance(value, dict)}
-    lines = [f"{key} = {_value(value)}" for key, value in recipe.items() if not isinstance(value, dict | list)]
-    for row in recipe.get("domains", []):
-        lines += ["", "[[domains]]", *_entries(row)]
-    for name, section in sections.items():
-        lines += ["", f"[{name}]", *_entries(section)]
-    return lines
-
-
-def _entries(section: dict[str, Any]) -> list[str]:
-    return [f"{key} = {_value(value)}" for key, value in section.items() if value is not None]
-
-
-def _value(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
-
-
 def _text(text: str) -> str:
     return escape(plain(text))
 
 
-def _text_lines(lines: list[str]) -> str:
-    return "\n".join(_text(line) for line in lines).strip("\n")
+def _lines(text: str) -> str:
+    return "\n".join(_text(line) for line in text.splitlines())

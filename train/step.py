@@ -61,10 +61,12 @@ class Step(nn.Module, ABC):
 
     Attributes:
         net: what is trained, averaged over time and saved as the model (nets.contract.Net).
+        average: the loop's moving average of `net`, for methods that learn from it.
         options: the recipe's [loss].
     """
 
     net: Any
+    average: Any
 
     def __init__(self, net: nn.Module, recipe: Recipe, device: torch.device) -> None:
         super().__init__()
@@ -77,6 +79,10 @@ class Step(nn.Module, ABC):
     @abstractmethod
     def discriminators(self) -> list[nn.Parameter]:
         """Parameters of everything that ascends."""
+
+    def helpers(self) -> list[nn.Parameter]:
+        """Parameters that descend beside those of `net` and are no part of the model."""
+        return []
 
     def parts(self) -> list[nn.Module]:
         """Modules of `net` that `forward` calls, each of which may be compiled, and recomputed in the descent."""

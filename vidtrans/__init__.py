@@ -8,7 +8,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from vidtrans.dry_run import plan as plan
-    from vidtrans.pipeline import upsample as upsample
+    from vidtrans.runs import upsample as upsample
 
 __all__ = ["__version__", "plan", "upsample"]
 
@@ -16,7 +16,7 @@ __all__ = ["__version__", "plan", "upsample"]
 def __getattr__(name: str) -> Any:
     # Exported on first use: `vidtrans --help` and `import vidtrans` must not import torch.
     if name == "upsample":
-        from vidtrans.pipeline import upsample
+        from vidtrans.runs import upsample
 
         return upsample
     if name == "plan":

@@ -9,7 +9,7 @@ from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import av
 from av.stream import Discard
@@ -18,8 +18,11 @@ from vidtrans.checkpoint import Model, load_model
 from vidtrans.engines.contract import working_size
 from vidtrans.errors import UsageError
 from vidtrans.options import UpsampleOptions
-from vidtrans.pipeline import opened_reader, parsed_options, run, run_domains, source_domain
+from vidtrans.pipeline import opened_reader, run, run_domains, source_domain
 from vidtrans.preflight import Measured, Plan, PlannedOutput, Work, close_trial, is_encoded, prepare, trial_stream
+from vidtrans.remarks import Remarks
+from vidtrans.resuming import why_not
+from vidtrans.runs import parsed_batch, parsed_options
 from vidtrans.timeline import Sampling, pair
 from vidtrans.video.carriage import picture_of
 from vidtrans.video.contract import Output
@@ -36,15 +39,25 @@ _MOST_SECONDS = 4.0
 _MOST_FRAMES = 33
 
 
-def plan(input: str | Path, to: str, **options: Any) -> Plan:
-    """What `upsample` with the same arguments will do and take; the Python name of `--dry-run`.
+@overload
+def plan(input: str | Path, to: str | Sequence[str], **options: Any) -> Plan: ...
+
+
+@overload
+def plan(input: Sequence[str | Path], to: str | Sequence[str], **options: Any) -> list[Plan]: ...
+
+
+def plan(input: str | Path | Sequence[str | Path], to: str | Sequence[str], **options: Any) -> Plan | list[Plan]:
+    """What `upsample` with the same arguments will do and take, of each input; the Python name of `--dry-run`.
 
     Counts the input's frames and makes the first output frames for a few seconds, in memory.
 
     Raises:
         VidtransError: of those that the run would raise, each that is known before its first frame.
     """
-    return plan_run(parsed_options(input, to, options))
+    if isinstance(input, str | Path):
+        return plan_run(parsed_options(input, to, options))
+    return [plan_run(one) for one in parsed_batch(input, to, options)]
 
 
 def plan_run(options: UpsampleOptions) -> Plan:
@@ -57,13 +70,19 @@ def plan_run(options: UpsampleOptions) -> Plan:
             "file, or leave --dry-run out"
         )
     with opened_reader(options) as reader:
-        info, notes = reader.info, reader.notes
+        info = reader.info
+        notes = [*reader.notes, *info.colour.remarks(info.pix_fmt)]
     # What carries nothing has frames as even as its info says.
     spans = None if info.carry_from is None else frame_spans(info.carry_from, info)
     work = _work(spans, info, options, model)
     frames = None if work is None else work.frames_out
     plans = plan_outputs(info, run_domains(model, source, options), options)
     planned = prepare(info, plans, options, frames)
+    if why := why_not(options, plans):
+        notes.append(f"the run cannot be continued if it is stopped: {why}")
+    notes = list(dict.fromkeys([*notes, *(note for output in planned.outputs for note in output.notes)]))
+    if options.strict:
+        Remarks(lambda note: None, strict=True).add(*notes, *planned.notes)
     if work is None:
         return replace(planned, notes=(*notes, *planned.notes))
     outputs, measured = _measure(planned, plans, spans, options, model, work.frames_out)
@@ -193,7 +212,7 @@ def _measure(
     def announce(text: str) -> None:
         nonlocal started
         said.append(text)
-        started = time.monotonic()
+        started = started if marks else time.monotonic()
 
     def progress(done: int, expected: int | None) -> None:
         now = time.monotonic()
@@ -220,12 +239,12 @@ def _beginning(
     if spans is None:
         length = _MOST_FRAMES / info.average_rate
     elif len(spans) <= _MOST_FRAMES:
-        return options
+        return replace(options, strict=False)
     else:
         length = spans[_MOST_FRAMES][0] - spans[0][0]
     # The excerpt's first frame may begin later than asked; one more frame does no harm.
     until = start + length
-    return replace(options, end=until if end is None else min(until, end))
+    return replace(options, end=until if end is None else min(until, end), strict=False)
 
 
 def _frames_per_second(started: float, ended: float, marks: list[tuple[float, int]]) -> float:

@@ -19,6 +19,10 @@ class UsageError(VidtransError):
     exit_code = 2
 
 
+class StrictError(VidtransError):
+    """A warning, where --strict makes warnings fatal."""
+
+
 class InputError(VidtransError):
     """An input file that is missing, empty, truncated or not what it should be."""
 

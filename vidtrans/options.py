@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from numbers import Rational
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import get_args
 
 from vidtrans.errors import UsageError
+from vidtrans.targets import for_each, target_names
 from vidtrans.timeline import Sampling, Tail
 from vidtrans.video.colour_names import Told
 from vidtrans.video.encoder import EncoderOptions
@@ -36,8 +38,8 @@ class UpsampleOptions:
     Attributes:
         input: the video to read: a file, "-" for standard input, a FIFO or /dev/fd/N, a folder of images, a glob or a
             pattern such as "frames/%06d.png".
-        to: the target domain.
-        from_: the input's domain; None: the model's other one, where it has two.
+        to: the target domain, or several, as a sequence or divided by commas; afterwards a tuple.
+        from_: the input's domain; None: the model's only one that is no target.
         factor: output frames per input frame, >= 1; 1 translates only. None: 8, or none where fps is given. This and
             the numbers below become exact fractions; a float stands for the decimal that it prints as.
         fps: output frames per second instead of a factor; the duration stays.
@@ -50,14 +52,16 @@ class UpsampleOptions:
         expect_frames: how many input frames are used; any other number is an error. None: not known.
         tail: "hold" shows the last frame for as long as the input does; "drop" ends with the last output frame that
             does not lie after it.
-        output, output_to: the two files to write; None: IN.x8.EXT and IN.x8.DOMAIN.EXT beside the input, for a factor
-            of 5/2 IN.x5-2.EXT, for 60 frames per second IN.60fps.EXT, for slow motion IN.x8.slowmo.EXT. Of images IN is
+        output, output_to: the files to write; None: IN.x8.EXT and IN.x8.DOMAIN.EXT beside the input, for a factor of
+            5/2 IN.x5-2.EXT, for 60 frames per second IN.60fps.EXT, for slow motion IN.x8.slowmo.EXT. Of images IN is
             what their names have in common, else their folder. An input without a name needs an output, whose name
             serves for output_to. "-" is standard output, "frames/%06d.png" numbered images, "frames/" the same; FIFOs
-            and /dev/fd/N are written to as pipes.
+            and /dev/fd/N are written to as pipes. Where there are several targets output_to is {domain: file}, of as
+            many as it likes.
+        out_dir: the folder of the outputs that are not named, in place of the input's.
         out_format, out_format_to: what goes into a pipe, one of video.names.OUT_FORMATS; None: what its name ends in,
-            else y4m.
-        mux: "both" writes both videos as two tracks of one Matroska or NUT file or stream, `output`.
+            else y4m. out_format_to may be {domain: format}.
+        mux: "both" writes all videos as tracks of one Matroska or NUT file or stream, `output`.
         labels: of label domains: "rgb" writes the palette's colours, "index" each pixel's class number as lossless
             grey.
         overwrite: whether files of those names may be replaced.
@@ -76,11 +80,12 @@ class UpsampleOptions:
         protocols: what may be opened besides local files, by FFmpeg's names, such as ("https", "tls", "tcp"): then
             input may be an address (local_file.Address), and outputs stand in the current folder by default.
         max_pixels: input frames of more are refused before they are allocated.
-        encoder: of both outputs; encoder_to: of the translation, None: the same.
+        strict: the first warning (remarks.Warn) ends the run as an error.
+        encoder: of all outputs; encoder_to: of the translations, or {domain: encoder}; None: the same.
     """
 
     input: Source
-    to: str
+    to: str | Sequence[str]
     from_: str | None = None
     factor: Fraction | float | None = None
     fps: Fraction | float | None = None
@@ -94,9 +99,10 @@ class UpsampleOptions:
     expect_frames: int | None = None
     tail: Tail = "hold"
     output: Path | str | None = None
-    output_to: Path | str | None = None
+    output_to: Path | str | Mapping[str, Path | str] | None = None
+    out_dir: Path | str | None = None
     out_format: str | None = None
-    out_format_to: str | None = None
+    out_format_to: str | Mapping[str, str] | None = None
     mux: str = "apart"
     labels: str = "rgb"
     overwrite: bool = False
@@ -114,8 +120,9 @@ class UpsampleOptions:
     deinterlace: str = "auto"
     protocols: tuple[str, ...] = ()
     max_pixels: int = DEFAULT_MAX_PIXELS
+    strict: bool = False
     encoder: EncoderOptions = field(default_factory=EncoderOptions)
-    encoder_to: EncoderOptions | None = None
+    encoder_to: EncoderOptions | Mapping[str, EncoderOptions | None] | None = None
 
     def __post_init__(self) -> None:
         if self.fps is None and self.factor is None:
@@ -131,6 +138,7 @@ class UpsampleOptions:
         if self.fps is not None and self.fps <= 0:
             raise UsageError(f"--fps must be above 0, such as 60 or 60000/1001, not {self.fps}")
         object.__setattr__(self, "input", allowed(self.input, self.protocols))
+        object.__setattr__(self, "to", target_names(self.to))
         if self.max_pixels < 1:
             raise UsageError(f"--max-pixels must be at least 1, not {self.max_pixels}")
         start, end = self.span
@@ -157,19 +165,51 @@ class UpsampleOptions:
             if value not in known:
                 raise UsageError(f"--{name} must be one of {', '.join(known)}, not {value!r}")
         _ = self.colour_told  # refuses names that are not known
-        for name in ("output", "output_to"):
-            if getattr(self, name) is not None:
-                object.__setattr__(self, name, output_path(getattr(self, name)))
-        for name, option in (("out_format", "--out-format"), ("out_format_to", "--out-format-to")):
-            object.__setattr__(self, name, out_format(getattr(self, name), option))
-        first, second = self.output_paths
+        self._check_outputs()
+
+    def _check_outputs(self) -> None:
+        if self.output is not None:
+            object.__setattr__(self, "output", output_path(self.output))
+        object.__setattr__(self, "out_format", out_format(self.out_format, "--out-format"))
+        if len(self.targets) > 1 and isinstance(self.output_to, str | Path):
+            raise UsageError(
+                f"--out-to {self.output_to} is one name for {len(self.targets)} translations; give each its own, such "
+                f"as --out-to {self.targets[0]}={self.output_to}"
+            )
+        paths = for_each(self.output_to, self.targets, "--out-to")
+        object.__setattr__(self, "output_to", {name: output_path(path) for name, path in paths.items()})
+        formats = for_each(self.out_format_to, self.targets, "--out-format-to")
+        known = {name: out_format(value, "--out-format-to") for name, value in formats.items()}
+        object.__setattr__(self, "out_format_to", known)
+        encoders = for_each(self.encoder_to, self.targets, "the encoder of a translation")
+        object.__setattr__(self, "encoder_to", encoders)
         if self.mux == "both":
-            if self.output_to is not None or self.out_format_to is not None:
-                raise UsageError("--mux both writes both videos into --output; leave --out-to and --out-format-to out")
-        elif first == second == STDOUT:
-            raise UsageError("only one video can go to standard output; --mux both writes both into one stream")
-        elif first.absolute() == second.absolute() and str(first) != os.devnull:
-            raise UsageError(f"both outputs would be {first}; give --out-to another name")
+            if paths or formats:
+                raise UsageError("--mux both writes all videos into --output; leave --out-to and --out-format-to out")
+            return
+        seen: dict[Path, Path] = {}
+        for path in self.output_paths:
+            absolute = path.absolute()
+            if path == STDOUT and absolute in seen:
+                raise UsageError("only one video can go to standard output; --mux both writes all into one stream")
+            if absolute in seen and str(path) != os.devnull:
+                raise UsageError(f"two outputs would be {path}; give --out-to another name")
+            seen[absolute] = path
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The target domains."""
+        return tuple(self.to)
+
+    def encoder_of(self, target: str) -> EncoderOptions | None:
+        """Of a translation; None: it follows the first output."""
+        assert isinstance(self.encoder_to, Mapping)
+        return self.encoder_to.get(target)
+
+    def format_of(self, target: str) -> str | None:
+        """What goes into a translation's pipe, where that is told."""
+        assert isinstance(self.out_format_to, Mapping)
+        return self.out_format if self.mux == "both" else self.out_format_to.get(target)
 
     @property
     def sampling(self) -> Sampling:
@@ -195,8 +235,8 @@ class UpsampleOptions:
         return InputForm(self.in_format, self.size_in, self.pix_fmt_in, rate)
 
     @property
-    def output_paths(self) -> tuple[Path, Path]:
-        """Where the up-converted input and its translation go."""
+    def output_paths(self) -> tuple[Path, ...]:
+        """Where the up-converted input and its translations go."""
         # A container that cannot be written is replaced; MP4 plays everywhere.
         suffix = self.input.suffix if self.input.suffix.lower() in (".mp4", ".mkv", ".mov") else ".mp4"
         # A slash cannot be in a name.
@@ -205,15 +245,18 @@ class UpsampleOptions:
             base = default_base(self.input, None if self.output is None else Path(self.output))
         else:
             base = self.input.with_name(self.input.stem)
+        if self.out_dir is not None:
+            base = Path(self.out_dir, base.name)
         stem = f"{base.name}.{rate.replace('/', '-')}{'.slowmo' if self.slowmo else ''}"
         if self.mux == "both":
             extension = BOTH_FORMATS.get(self.out_format or "", ".mkv")
             both = Path(self.output or base.with_name(f"{stem}.both{extension}"))
-            return both, both
+            return (both,) * (1 + len(self.targets))
         suffix_to = ".mkv" if self.labels == "index" else suffix
+        named = for_each(self.output_to, self.targets, "--out-to")
         return (
             Path(self.output or base.with_name(f"{stem}{suffix}")),
-            Path(self.output_to or base.with_name(f"{stem}.{self.to}{suffix_to}")),
+            *(Path(named.get(name) or base.with_name(f"{stem}.{name}{suffix_to}")) for name in self.targets),
         )
 
 

@@ -3,134 +3,85 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from types import TracebackType
-from typing import Any
 
-import av
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
-from vidtrans import __version__
 from vidtrans.checkpoint import Model, load_model
 from vidtrans.compose import Composer
 from vidtrans.engines import choose, open_engine
 from vidtrans.engines.contract import Engine, Features, Gap, working_size
-from vidtrans.errors import UsageError, nearest_names
+from vidtrans.errors import UsageError
 from vidtrans.latents import Fields
 from vidtrans.motion import estimate
 from vidtrans.nets.contract import Domain, domain_named
 from vidtrans.options import UpsampleOptions
 from vidtrans.preflight import prepare
+from vidtrans.remarks import Remarks
+from vidtrans.resuming import (
+    continued_segments,
+    identity_of,
+    keep_shared_segments,
+    numbered,
+    recall,
+    started_at,
+    why_not,
+)
 from vidtrans.stages import Ahead, Sink, StageClock, batched, mapped, timed
+from vidtrans.summary import Summary
 from vidtrans.timeline import Interval, in_segments, pair
 from vidtrans.video.colour import to_network_rgb, to_uint8_rgb
 from vidtrans.video.colour_names import NOTHING_TOLD, Told
 from vidtrans.video.contract import Output
-from vidtrans.video.encoder import EncoderOptions
 from vidtrans.video.frame import Frame
-from vidtrans.video.input_form import SAYS_ITSELF, InputForm, descriptor, reopened, spoken
-from vidtrans.video.local_file import DEFAULT_MAX_PIXELS, Source, fingerprint, source_named
+from vidtrans.video.input_form import SAYS_ITSELF, InputForm, reopened, spoken
+from vidtrans.video.local_file import DEFAULT_MAX_PIXELS, Source
 from vidtrans.video.output import Cancellable, OutputPlan, open_outputs, plan_outputs
 from vidtrans.video.reader import VideoInfo
-from vidtrans.video.source import FrameSource, open_source
+from vidtrans.video.seam import Mark, Seam, SegmentReport
+from vidtrans.video.source import FrameSource, Sought, open_source
 
 # Input frames to a segment. Fewer would cost the encoders more (each segment begins with a whole picture), more would
 # lose more work when a run is stopped.
 SEGMENT_FRAMES = 64
 
 
-@dataclass
-class Summary:
-    """What a run did.
-
-    Attributes:
-        outputs: where the two videos went, the up-converted input first.
-        frames_in, frames_out: keyframes read, frames written to each output.
-        frames_continued: of frames_out, those that an earlier run of the same command had finished.
-        seconds: wall time; streaming_seconds: of it, from the first frame read to the last one written.
-        busy_seconds: per stage, time spent working; bottleneck: the stage with the most.
-        cuts: gaps between different scenes, held; repeats: gaps between equal keyframes, held; lost: gaps whose motion
-            could not be found, blended in place. Counted with motion only.
-        notes: things a user should be told.
-    """
-
-    outputs: tuple[Path, Path]
-    frames_in: int = 0
-    frames_out: int = 0
-    frames_continued: int = 0
-    seconds: float = 0.0
-    streaming_seconds: float = 0.0
-    busy_seconds: dict[str, float] = field(default_factory=dict)
-    bottleneck: str = ""
-    cuts: int = 0
-    repeats: int = 0
-    lost: int = 0
-    notes: list[str] = field(default_factory=list)
-
-
 @dataclass(frozen=True)
 class Moving:
-    """An interval, its keyframes as colour.to_network_rgb gives them, and the motion between them if any."""
+    """An interval, its keyframes as colour.to_network_rgb gives them, and the motion between them if any.
+
+    report: of the segment that ends with it.
+    """
 
     interval: Interval
     left: np.ndarray
     right: np.ndarray | None
     motion: Fields | None
+    report: SegmentReport | None = None
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """An interval and what the engine made of it: per domain (n, C, h, w), and the keyframes' own decodings."""
+    """An interval and what the engine made of it: per domain (n, C, h, w), and the keyframes' own decodings.
+
+    report: of the segment that ends with it.
+    """
 
     interval: Interval
     outputs: dict[str, Tensor]
     left: dict[str, Tensor]
     right: dict[str, Tensor] | None
     motion: Fields | None
-
-
-def upsample(input: str | Path, to: str, **options: Any) -> Summary:
-    """Raise a video's frame rate and translate it: the Python name of `vidtrans upsample`.
-
-    Args:
-        input: the video to read; to: the target domain.
-        options: the other fields of options.UpsampleOptions (factor, fps, slowmo, start, end, tail, from_, output,
-            output_to, out_format, out_format_to, mux, labels, overwrite, model, engine, device, precision, size,
-            motion, detail, in_format, size_in, pix_fmt_in, rate_in, expect_frames, color_matrix, color_range,
-            color_primaries, color_trc, deinterlace, protocols, max_pixels) and of video.encoder.EncoderOptions (codec,
-            crf, preset, pix_fmt, threads, encode); with _to behind them (codec_to ...) those of the translation alone.
-
-    Raises:
-        VidtransError: one of its kinds, see errors.py; no output is left under its final name.
-    """
-    return run(parsed_options(input, to, options))
-
-
-def parsed_options(input: str | Path, to: str, options: dict[str, Any]) -> UpsampleOptions:
-    """The options of a run, from their names in Python.
-
-    Raises:
-        UsageError: there is no such option, or it does not fit.
-    """
-    options = dict(options)
-    names = [f.name for f in fields(EncoderOptions)]
-    encoder = EncoderOptions(**{name: options.pop(name) for name in names if name in options})
-    encoder_to = encoder.changed(**{name: options.pop(f"{name}_to", None) for name in names})
-    known = [f.name for f in fields(UpsampleOptions) if f.name not in ("input", "to", "encoder", "encoder_to")]
-    known += [*names, *(f"{name}_to" for name in names)]
-    for name in options:
-        if name not in known:
-            raise UsageError(f"upsample has no option {name!r}; {nearest_names(name, known)}")
-    return UpsampleOptions(input=source_named(input), to=to, encoder=encoder, encoder_to=encoder_to, **options)
+    report: SegmentReport | None = None
 
 
 def run(
@@ -140,47 +91,61 @@ def run(
     writers: Sequence[Output] | None = None,
     announce: Callable[[str], None] = lambda text: None,
     progress: Callable[[int, int | None], None] = lambda done, expected: None,
+    summary: Summary | None = None,
 ) -> Summary:
     """One run of the main job.
 
-    model: in place of the one options name. writers: in place of the two files options name. announce: gets lines for
-    the user before the first frame. progress: gets frames written to each output, and the expected number where the
-    container declares it.
+    model: in place of the one options name. writers: in place of the files options name. announce: gets lines for the
+    user as soon as they are known, warnings as remarks.Warn. progress: gets frames written to each output, and the
+    expected number where the container declares it. summary: is filled on the way, for callers who want to know of a
+    run that failed.
     """
     started = time.monotonic()
-    summary = Summary(options.output_paths)
+    summary = summary or Summary(options.output_paths)
     model = model or load_model(options.model)
     source = source_domain(model, options)
+    domains = run_domains(model, source, options)
+    summary.domains, summary.model = tuple(domain.name for domain in domains), model.sha256
     clock = StageClock()
+    remarks = Remarks(announce, strict=options.strict)
     with ExitStack() as stack:
+        stack.callback(_finished, summary, remarks, clock, started)
         reader = stack.enter_context(opened_reader(options))
-        reader.notes += reader.info.colour.remarks(reader.info.pix_fmt)
-        plans = plan_outputs(reader.info, run_domains(model, source, options), options)
+        plans = plan_outputs(reader.info, domains, options)
+        identity = None
         if writers is None:
-            for note in prepare(reader.info, plans, options).notes:
-                announce(note)
-        identity = identity_of(options, model, source, plans) if writers is None else None
-        if writers is None and identity is None:
-            announce("this run cannot be continued if it is stopped: not all of its input and outputs are plain files")
+            remarks.follow(prepare(reader.info, plans, options).notes)
+            if why := why_not(options, plans):
+                announce(f"this run cannot be continued if it is stopped: {why}")
+            else:
+                identity = identity_of(options, model, source, plans, SEGMENT_FRAMES)
         files = writers if writers is not None else open_outputs(reader.info, plans, options, identity)
         outputs = [stack.enter_context(file) for file in files]
-        stack.push(partial(_keep_shared_segments, outputs, announce))
-        done = continued_segments(outputs)
+        stack.push(partial(keep_shared_segments, outputs, announce))
+        reports = continued_segments(outputs)
         engine, reason = started_engine(model, source, reader.info, options, announce)
         composers = composers_of(model, engine, reader.info, plans, options)
+        summary.engine, summary.device, summary.precision = engine.name, engine.device, engine.precision
         announce(f"engine {engine.name} on {engine.device}, {engine.precision} ({reason})")
-        for text in _announcements(model, reader, engine, outputs):
-            announce(text)
+        if model.bundled:
+            announce(f"model trained on {model.bundled}; other footage needs vidtrans train")
+        for notes in (engine.notes, reader.notes, *(output.notes for output in outputs)):
+            remarks.follow(notes)
+        remarks.add(*reader.info.colour.remarks(reader.info.pix_fmt))
         frames, seconds = reader.info.frame_count, reader.info.duration
         expected = (
             None if frames is None else options.sampling.count(frames, seconds or frames / reader.info.average_rate)
         )
+        recall(reports, summary, remarks)
+        reader, start = started_at(reports, reader, lambda: stack.enter_context(opened_reader(options)), remarks)
 
-        summary.frames_out = summary.frames_continued = sum(output.frames_continued for output in outputs[:1])
+        summary.frames_out = summary.frames_continued = outputs[0].frames_continued
         streaming = time.monotonic()
-        paired = pair(counted(reader, summary), options.sampling, reader.info.stamp_error)
-        intervals = timed("read", in_segments(paired, SEGMENT_FRAMES, done), clock)
-        tracker = Tracker(moving=options.motion == "flow")
+        numbers = numbered(start, summary)
+        origin = reader.info.start_time if start.first else None
+        paired = pair(numbers, options.sampling, reader.info.stamp_error, start.first, origin)
+        intervals = timed("read", in_segments(paired, SEGMENT_FRAMES, start.after), clock)
+        tracker = Tracker(moving=options.motion == "flow", remarks=remarks, reader=reader)
         with ExitStack() as stages:
             read = stages.enter_context(Ahead("read", intervals, _interval_bytes))
             moving = stages.enter_context(Ahead("motion", mapped("motion", tracker, read, clock), _moving_bytes))
@@ -196,26 +161,28 @@ def run(
                 for sink in sinks:
                     sink.put(item)
                 summary.frames_out += len(item.interval.instants)
+                if item.report is not None:
+                    recall([item.report], summary, remarks)
+                remarks.look()
                 progress(summary.frames_out, expected)
+        remarks.look()
         for output in outputs:
             output.complete()
-        summary.cuts, summary.repeats, summary.lost = tracker.cuts, tracker.repeats, tracker.lost
-    summary.seconds, summary.streaming_seconds = time.monotonic() - started, time.monotonic() - streaming
-    summary.busy_seconds, summary.bottleneck = clock.busy_seconds, clock.bottleneck
-    notes = [*engine.notes, *reader.notes, *(note for output in outputs for note in output.notes)]
-    summary.notes = list(dict.fromkeys(notes))
+        remarks.look()
+        summary.streaming_seconds = time.monotonic() - streaming
+    remarks.look()
     return summary
+
+
+def _finished(summary: Summary, remarks: Remarks, clock: StageClock, started: float) -> None:
+    """What is known of a run however it ends."""
+    summary.seconds = time.monotonic() - started
+    summary.busy_seconds, summary.bottleneck = clock.busy_seconds, clock.bottleneck
+    summary.notes = remarks.notes
 
 
 def ends_segment(item: Moving) -> bool:
     return item.interval.ends_segment
-
-
-def counted(frames: Iterable[Frame], summary: Summary) -> Iterator[Frame]:
-    """The same frames, counted as read."""
-    for frame in frames:
-        summary.frames_in += 1
-        yield frame
 
 
 class Tracker:
@@ -224,16 +191,37 @@ class Tracker:
     A gap whose keyframes are equal is held, and so is a cut, whose left keyframe stays until the right one: nothing is
     blended across it. Lost motion falls back to the blend in place.
 
+    Args:
+        moving: whether motion is looked for.
+        remarks: of the run; reader: of the input: what the reports of segments say of warnings.
+
     Attributes:
         cuts, repeats, lost: gaps of each kind so far.
     """
 
-    def __init__(self, *, moving: bool) -> None:
+    def __init__(self, *, moving: bool, remarks: Remarks | None = None, reader: FrameSource | None = None) -> None:
         self._moving = moving
+        self._remarks, self._reader = remarks, reader
         self._next: tuple[Frame | None, np.ndarray | None] = (None, None)
+        self._cuts: list[tuple[int, Fraction]] = []  # of the segment under way
+        self._reported = (0, 0)
         self.cuts = self.repeats = self.lost = 0
 
     def __call__(self, interval: Interval) -> Moving:
+        moving = self._moving_of(interval)
+        return replace(moving, report=self._report(interval)) if interval.ends_segment else moving
+
+    def _report(self, interval: Interval) -> SegmentReport:
+        """Of the segment that ends with this interval."""
+        after = None if interval.right is None else Mark.of(interval.right)
+        is_clean = isinstance(self._reader, Sought) and self._reader.is_clean
+        seam = Seam(interval.index, Mark.of(interval.left), after, is_clean)
+        (repeats, lost), self._reported = self._reported, (self.repeats, self.lost)
+        cuts, self._cuts = tuple(self._cuts), []
+        warnings = () if self._remarks is None else tuple(self._remarks.warnings)
+        return SegmentReport(seam, cuts, self.repeats - repeats, self.lost - lost, warnings)
+
+    def _moving_of(self, interval: Interval) -> Moving:
         keyframe, known = self._next
         left = known if known is not None and keyframe is interval.left else to_network_rgb(interval.left)
         right = None if interval.right is None else to_network_rgb(interval.right)
@@ -246,6 +234,8 @@ class Tracker:
         motion = estimate(in_eight_bits(left), in_eight_bits(right))
         if motion.is_cut:
             self.cuts += 1
+            assert interval.right is not None
+            self._cuts.append((interval.index + 1, interval.right.time))
             return Moving(interval.held(), left, right, None)
         if motion.is_lost:
             self.lost += 1
@@ -293,7 +283,14 @@ class Network:
                 count = len(item.interval.instants)
                 outputs = {name: out.expand(count, -1, -1, -1) for name, out in outputs.items()}
             decoded.append(
-                Decoded(item.interval, outputs, gap.left.decoded, None if right is None else right.decoded, gap.motion)
+                Decoded(
+                    item.interval,
+                    outputs,
+                    gap.left.decoded,
+                    None if right is None else right.decoded,
+                    gap.motion,
+                    item.report,
+                )
             )
         last = None if ends_segment(items[-1]) else items[-1].interval.right
         self._known = {last: self._known[last]} if last is not None and last in self._known else {}
@@ -315,7 +312,7 @@ class Finisher:
             for frame in frames:
                 self._output.write(frame)
             if item.interval.ends_segment:
-                self._output.end_segment()
+                self._output.end_segment(item.report)
 
 
 def opened_reader(options: UpsampleOptions) -> FrameSource:
@@ -332,21 +329,24 @@ def opened_reader(options: UpsampleOptions) -> FrameSource:
 
 
 def source_domain(model: Model, options: UpsampleOptions) -> str:
-    """The input's domain: as told, or the other one of a model of two.
+    """The input's domain: as told, or the model's only one that is no target.
 
     Raises:
         UsageError: the model lacks a domain, or cannot tell.
     """
     domains = model.net.domains
-    target = domain_named(domains, options.to).name
-    others = [domain.name for domain in domains if domain.name != target]
+    targets = [domain_named(domains, target).name for target in options.targets]
+    others = [domain.name for domain in domains if domain.name not in targets]
     if options.from_ is None:
         if len(others) > 1:
             raise UsageError(f"the model has several domains to come from; give --from, one of {', '.join(others)}")
+        if not others:
+            raise UsageError(f"--to names all domains of the model; leave out the input's: {', '.join(targets)}")
         return others[0]
     source = domain_named(domains, options.from_).name
-    if source == target:
-        raise UsageError(f"--from and --to are both {target}; translate into another domain: {', '.join(others)}")
+    if source in targets:
+        rest = [domain.name for domain in domains if domain.name != source]
+        raise UsageError(f"--from and --to are both {source}; translate into another domain: {', '.join(rest)}")
     return source
 
 
@@ -360,7 +360,7 @@ def started_engine(
         choice.engine,
         model.net,
         source,
-        [options.to],
+        options.targets,
         size,
         device=choice.device,
         precision=options.precision,
@@ -390,56 +390,9 @@ def footage_samples(
         return torch.stack([torch.from_numpy(to_uint8_rgb(frame)) for frame in islice(reader, 0, 64, 4)])
 
 
-def continued_segments(outputs: Sequence[Output]) -> int:
-    """How many finished segments all outputs share; all continue after these, cut at the same frame."""
-    done = min(output.segments_done for output in outputs)
-    for output in outputs:
-        output.continue_after(done)
-    return done
-
-
-def _keep_shared_segments(
-    outputs: Sequence[Output],
-    announce: Callable[[str], None],
-    kind: type[BaseException] | None,
-    value: BaseException | None,
-    trace: TracebackType | None,
-) -> None:
-    """A run that fails leaves the segments that all outputs have."""
-    if kind is not None and continued_segments(outputs):
-        announce("what is finished is kept; the same command continues it")
-
-
-def identity_of(
-    options: UpsampleOptions, model: Model, source: str, plans: Sequence[OutputPlan]
-) -> dict[str, Any] | None:
-    """What must be equal for one run to continue another: whatever changes a single packet of the outputs.
-
-    None for an input that is no file of its own name, since what comes from it cannot be told to be the same again, and
-    for outputs that are not all files with segments.
-    """
-    if not isinstance(options.input, Path) or descriptor(options.input) is not None or not options.input.is_file():
-        return None
-    if any(plan.kind != "file" for plan in plans):
-        return None
-    choice = choose(options.engine, options.device)
-    told = {f.name: getattr(options, f.name) for f in fields(options)}
-    for name in ("input", "output", "output_to", "overwrite", "model", "engine", "device", "from_"):
-        del told[name]
-    return {
-        "input": fingerprint(options.input),
-        "options": {name: str(value) for name, value in told.items()},
-        "source": source,
-        "model": model.sha256,
-        "engine": [choice.engine, choice.device],
-        "segment_frames": SEGMENT_FRAMES,
-        "versions": {"vidtrans": __version__, "torch": torch.__version__, "av": av.__version__},
-    }
-
-
 def run_domains(model: Model, source: str, options: UpsampleOptions) -> list[Domain]:
-    """The source domain and the target domain."""
-    return [domain_named(model.net.domains, name) for name in (source, options.to)]
+    """The source domain and the target domains."""
+    return [domain_named(model.net.domains, name) for name in (source, *options.targets)]
 
 
 def composers_of(
@@ -470,13 +423,6 @@ def stopping(outputs: Sequence[Output]) -> Callable[..., None]:
                 output.cancel()
 
     return stop
-
-
-def _announcements(model: Model, reader: FrameSource, engine: Engine, outputs: Sequence[Output]) -> list[str]:
-    lines = [*engine.notes, *reader.notes, *(note for writer in outputs for note in writer.notes)]
-    if model.bundled:
-        lines.insert(0, f"model trained on {model.bundled}; other footage needs vidtrans train")
-    return list(dict.fromkeys(lines))
 
 
 def _interval_bytes(interval: Interval) -> int:

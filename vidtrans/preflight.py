@@ -14,6 +14,7 @@ import av
 
 from vidtrans.errors import OutputError
 from vidtrans.options import UpsampleOptions
+from vidtrans.remarks import Warn
 from vidtrans.video.carriage import Carriage, CarriagePlan, plan_carriage
 from vidtrans.video.encoder import DEFAULT_CODEC, EncoderOptions, encoder_settings, find_encoder
 from vidtrans.video.local_file import Source
@@ -303,7 +304,7 @@ def _check_space(plan: Plan) -> list[str]:
     Raises:
         OutputError: it will.
     """
-    lines = []
+    lines: list[str] = []
     disks: dict[int, list[PlannedOutput]] = {}
     for output in plan.outputs:
         if output.on_disk:
@@ -319,9 +320,8 @@ def _check_space(plan: Plan) -> list[str]:
                 "make room or choose another folder"
             )
         if likely > free:
-            lines.append(
-                f"{folder} has {byte_words(free)} free, and the run may take {byte_words(likely)}: it may not suffice"
-            )
+            words = f"{folder} has {byte_words(free)} free, and the run may take {byte_words(likely)}"
+            lines.append(Warn(f"{words}: it may not suffice"))
     return lines
 
 

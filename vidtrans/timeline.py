@@ -122,7 +122,11 @@ class Sampling:
 
 
 def pair(
-    frames: Iterable[Frame], sampling: Sampling | Fraction | int, slack: Fraction = Fraction(0)
+    frames: Iterable[Frame],
+    sampling: Sampling | Fraction | int,
+    slack: Fraction = Fraction(0),
+    first: int = 0,
+    origin: Fraction | None = None,
 ) -> Iterator[Interval]:
     """The gaps in which outputs lie, in order, one keyframe ahead; a keyframe that no output shows is in none.
 
@@ -133,18 +137,19 @@ def pair(
         sampling: which outputs; a number is a factor.
         slack: seconds by which the input's clock may have rounded a frame's time: an instant of a target rate that is
             nearer to a keyframe than this is that keyframe.
+        first: number of the first of these frames among the input's, where those before are left out; then
+        origin: seconds, the time of the input's first one.
     """
     if not isinstance(sampling, Sampling):
         sampling = Sampling(Fraction(sampling))
     if sampling.rate is not None:
         slack = min(slack, 1 / (2 * sampling.rate))  # of two instants at most one is a keyframe
-    origin = Fraction(0)
-    index = 0
+    index = first
     left: Frame | None = None
     wanted: list[tuple[Fraction, Fraction]] = []  # (t, time) in the span of left
     waiting: Interval | None = None  # for the next instant, which ends its last one
-    for index, right in enumerate(frames):
-        origin = origin if index else right.time
+    for index, right in enumerate(frames, first):
+        origin = right.time if origin is None else origin
         following = sampling.instants(index, right, origin, slack)
         if left is not None and wanted:
             waiting = _interval(left, right, wanted, index - 1)
@@ -152,7 +157,7 @@ def pair(
             yield waiting.until(following[0][1])
             waiting = None
         left, wanted = right, following
-    if left is None:
+    if left is None or origin is None:
         return
     end = sampling.moved(left.time + left.duration, origin)
     kept = [(t, time) for t, time in wanted if t == 0 or sampling.tail == "hold"]
@@ -163,21 +168,17 @@ def pair(
         yield waiting.until(end)
 
 
-def in_segments(intervals: Iterable[Interval], length: int, skip: int = 0) -> Iterator[Interval]:
-    """The same intervals, the last one of every `length` input frames marked; the first `skip` segments are left out.
+def in_segments(intervals: Iterable[Interval], length: int, after: int = -1) -> Iterator[Interval]:
+    """The same intervals, the last one of every `length` input frames marked; those up to frame `after` are left out.
 
     What is made of a segment depends on nothing outside but the keyframe it shares with the next.
     """
     before: Interval | None = None
-    ended = 0
     for interval in intervals:
-        if before is not None:
-            ends = interval.index // length > before.index // length
-            if ended >= skip:
-                yield replace(before, ends_segment=ends)
-            ended += ends
+        if before is not None and before.index > after:
+            yield replace(before, ends_segment=interval.index // length > before.index // length)
         before = interval
-    if before is not None and ended >= skip:
+    if before is not None and before.index > after:
         yield replace(before, ends_segment=True)
 
 

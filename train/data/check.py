@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,8 +62,8 @@ class Finding:
         sizes = ", ".join(f"{width}x{height} ({count})" for (width, height), count in self.sizes.most_common())
         lines = [
             self.title,
-            f"  {len(self.footage)} frames in {len(lengths)} sequences of {span}, {len(self.footage.files())} files; "
-            f"{self.frames} could be read",
+            f"  {_count(len(self.footage), 'frame')} in {_count(len(lengths), 'sequence')} of {span} and "
+            f"{_count(len(self.footage.files()), 'file')}; {self.frames} could be read",
             f"  sizes: {sizes or 'none'}",
         ]
         if self.palette is not None:
@@ -146,23 +146,26 @@ def _read_all(finding: Finding) -> Iterator[int]:
         if frame == 0:
             usual = None
         path = shot.paths[frame] if isinstance(shot, Images) else shot.path
-        problems: dict[str, None] = {}  # each kind once for a video
+        problems: dict[str, list[str]] = defaultdict(list)  # kind -> of each frame that has it
         for result in results:
             if isinstance(result, InputError):
-                problems[str(result)] = None
+                problems["unreadable"].append(str(result))
                 continue
             finding.frames += 1
             finding.sizes[result.size] += 1
             finding.pixels += result.pixels
             finding.unclassed += result.unclassed
             if result.problem is not None:
-                problems[result.problem] = None
+                problems["labels"].append(result.problem)
             usual = usual or result.size
             if result.size != usual:
-                problems[f"is {result.size[0]}x{result.size[1]}, its sequence begins as {usual[0]}x{usual[1]}"] = None
+                text = f"is {result.size[0]}x{result.size[1]}, its sequence begins as {usual[0]}x{usual[1]}"
+                problems["size"].append(text)
             if result.tile is not None:
                 finding.tiles.append(result.tile)
-        finding.problems += [(path, text) for text in problems]
+        for texts in problems.values():
+            more = f"; {len(texts)} frames of it are so" if len(texts) > 1 else ""
+            finding.problems.append((path, texts[0] + more))
         yield len(results)
 
 
@@ -209,7 +212,7 @@ def _video(shot: Stretch, palette: Palette | None, tiles: list[bool]) -> Iterato
             pictures = [_one(video.frames, number) for number in numbers]
         for number, picture in zip(numbers, pictures, strict=True):
             if picture is None:
-                yield InputError("frames that cannot be decoded")
+                yield InputError(f"frame {number} cannot be decoded")
             else:
                 yield _look(picture, palette, {}, None, tiles[number - shot.first])
 
@@ -248,6 +251,10 @@ def _look(
             size, Image.Resampling.BILINEAR if palette is None else Image.Resampling.NEAREST
         )
     return _Seen((width, height), pixels, unclassed, problem, small)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def contact_sheet(findings: list[Finding]) -> Image.Image:

@@ -63,4 +63,4 @@ def check(sources: tuple[str, ...], palette: str | None, output: Path | None, ov
     wrong = len({path for finding in findings for path, _ in finding.problems})
     click.echo(f"{wrong or 'no'} file{'s' if wrong != 1 else ''} with something wrong")
     if wrong and strict:
-        raise InputError(f"{wrong} of the files have something wrong, see above")
+        raise InputError("something is wrong with the files named above")

@@ -9,6 +9,10 @@ import click
 
 from vidtrans.video.local_file import Source, source_named
 
+# How a command tells its progress, and how much else it tells.
+PROGRESS = ("auto", "plain", "json", "none")
+LEVELS = ("info", "warning", "error")
+
 # Fraction() itself also takes "1e999999999", which it would spend hours to write out.
 _NUMBER = re.compile(r"[0-9]{1,18}(\.[0-9]{0,18})?|\.[0-9]{1,18}|[0-9]{1,18}/[1-9][0-9]{0,17}")
 _TIME = re.compile(r"(?:(?:([0-9]{1,6}):)?([0-9]{1,6}):)?([0-9]{1,18}(?:\.[0-9]{0,18})?|\.[0-9]{1,18})")

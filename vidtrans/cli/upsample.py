@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields
-from fractions import Fraction
-from typing import Any
+from typing import Any, cast
 
 import click
 
-from vidtrans.cli.parameters import FRACTION, PAIR, PROTOCOLS, SIZE, SOURCE, TIME
+from vidtrans.cli.parameters import FRACTION, LEVELS, PAIR, PROGRESS, PROTOCOLS, SIZE, SOURCE, TIME
 from vidtrans.options import (
     DEFAULT_FACTOR,
     DEINTERLACE,
@@ -20,19 +20,28 @@ from vidtrans.options import (
     TAILS,
     UpsampleOptions,
 )
+from vidtrans.targets import divided, gathered, target_names
 from vidtrans.text import plain
 from vidtrans.video.encoder import DEFAULT_CODEC, EncoderOptions
 from vidtrans.video.input_form import IN_FORMATS
-from vidtrans.video.names import OUT_FORMATS, is_pipe
+from vidtrans.video.local_file import Source
+from vidtrans.video.names import OUT_FORMATS
 
 DEFAULTS = {f.name: f.default for f in (*fields(UpsampleOptions), *fields(EncoderOptions))}
-ENCODER = ("codec", "crf", "preset", "pix_fmt", "encode")
+# Options that may speak of one target: [DOMAIN=]VALUE.
+PER_TARGET = ("output_to", "out_format_to", "codec_to", "crf_to", "preset_to", "pix_fmt_to")
 
 
 @click.command("upsample")
-@click.argument("input", metavar="INPUT", type=SOURCE)
-@click.option("--to", required=True, metavar="DOMAIN", help="Domain to translate into, such as segmentation.")
-@click.option("--from", "from_", metavar="DOMAIN", help="Domain of the input.  [default: the model's other one]")
+@click.argument("inputs", metavar="INPUT...", type=SOURCE, nargs=-1, required=True)
+@click.option(
+    "--to",
+    required=True,
+    multiple=True,
+    metavar="DOMAIN[,DOMAIN]",
+    help="Domain to translate into, such as segmentation; or several, each a video of its own.",
+)
+@click.option("--from", "from_", metavar="DOMAIN", help="Domain of the input.  [default: the model's only other one]")
 @click.option(
     "-m",
     "--factor",
@@ -86,21 +95,23 @@ ENCODER = ("codec", "crf", "preset", "pix_fmt", "encode")
 @click.option(
     "--out-to",
     "output_to",
-    type=click.Path(),
-    help="The translation.  [default: the same with .DOMAIN before .EXT]",
+    multiple=True,
+    metavar="[DOMAIN=]FILE",
+    help="The translation, of several that of DOMAIN.  [default: the same with .DOMAIN before .EXT]",
 )
+@click.option("--out-dir", type=click.Path(), metavar="FOLDER", help="Where outputs without a name of their own go.")
 @click.option(
     "--out-format",
     metavar="NAME",
     help=f"What goes into a pipe: {', '.join(OUT_FORMATS)}.  [default: what its name ends in, else y4m]",
 )
-@click.option("--out-format-to", metavar="NAME", help="The same of the translation's pipe.")
+@click.option("--out-format-to", multiple=True, metavar="[DOMAIN=]NAME", help="The same of the translation's pipe.")
 @click.option(
     "--mux",
     type=click.Choice(MUXES),
     default=DEFAULTS["mux"],
     show_default=True,
-    help="Two outputs, or both videos as two tracks of one .mkv or .nut file or stream, --output.",
+    help="An output for each video, or all of them as tracks of one .mkv or .nut file or stream, --output.",
 )
 @click.option(
     "--labels",
@@ -136,20 +147,30 @@ ENCODER = ("codec", "crf", "preset", "pix_fmt", "encode")
     help="Move the keyframes to each in-between, or blend them in place.",
 )
 @click.option("--paper", is_flag=True, help="The papers' own in-betweens: --motion none --detail none.")
-@click.option("-c", "--codec", help=f"Video encoder of both outputs, FFmpeg's name.  [default: {DEFAULT_CODEC}]")
+@click.option("-c", "--codec", help=f"Video encoder of all outputs, FFmpeg's name.  [default: {DEFAULT_CODEC}]")
 @click.option("--crf", type=click.IntRange(min=0), help="Constant quality of the encoder; 0 is lossless with libx264.")
 @click.option("--preset", help="Preset of the encoder.")
 @click.option(
     "--pix-fmt",
-    help="Pixel format of both outputs, FFmpeg's name.  [default: 4:2:0 that plays everywhere; with -c or --crf 0 the "
+    help="Pixel format of all outputs, FFmpeg's name.  [default: 4:2:0 that plays everywhere; with -c or --crf 0 the "
     "input's, where the encoder takes it]",
 )
 @click.option("-e", "--encode", type=PAIR, multiple=True, help="An option of the encoder, as tune=film; repeatable.")
-@click.option("--codec-to", help="Encoder of the translation.  [default: as --codec, and so on]")
-@click.option("--crf-to", type=click.IntRange(min=0), help="Quality of the translation.")
-@click.option("--preset-to", help="Preset of the translation's encoder.")
-@click.option("--pix-fmt-to", help="Pixel format of the translation.")
-@click.option("--encode-to", type=PAIR, multiple=True, help="An option of the translation's encoder; repeatable.")
+@click.option(
+    "--codec-to",
+    multiple=True,
+    metavar="[DOMAIN=]NAME",
+    help="Encoder of the translation, of several that of DOMAIN; repeatable.  [default: as --codec, and so on]",
+)
+@click.option("--crf-to", multiple=True, metavar="[DOMAIN=]N", help="Quality of the translation.")
+@click.option("--preset-to", multiple=True, metavar="[DOMAIN=]NAME", help="Preset of the translation's encoder.")
+@click.option("--pix-fmt-to", multiple=True, metavar="[DOMAIN=]NAME", help="Pixel format of the translation.")
+@click.option(
+    "--encode-to",
+    multiple=True,
+    metavar="[DOMAIN=]KEY=VALUE",
+    help="An option of the translation's encoder; repeatable.",
+)
 @click.option("--color-matrix", help="The input's matrix, FFmpeg's name such as bt709.  [default: its tag]")
 @click.option("--color-range", help="The input's range, tv (limited) or pc (full).  [default: its tag]")
 @click.option("--color-primaries", help="The input's primaries, FFmpeg's name such as bt2020.  [default: its tag]")
@@ -185,75 +206,137 @@ ENCODER = ("codec", "crf", "preset", "pix_fmt", "encode")
     show_default=True,
     help="Refuse an INPUT with larger frames, before they take any memory.",
 )
+@click.option("--strict", is_flag=True, help="Any warning ends the run as an error; what is finished is kept.")
+@click.option(
+    "--progress",
+    type=click.Choice(PROGRESS),
+    default="auto",
+    show_default=True,
+    help="On stderr: a bar on a terminal, else a line now and then; JSON, an object a line; or none.",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(LEVELS),
+    default="info",
+    show_default=True,
+    help="What else is told on stderr: all, warnings and errors, or errors only.",
+)
+@click.option(
+    "--summary",
+    "summary_file",
+    type=click.Path(),
+    metavar="FILE",
+    help="Write what was done as JSON, also of a run that fails or is interrupted.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be done and how long it would take; write nothing.")
-def command(paper: bool, dry_run: bool, **options: Any) -> None:
+def command(
+    inputs: tuple[Source, ...],
+    to: tuple[str, ...],
+    paper: bool,
+    dry_run: bool,
+    progress: str,
+    log_level: str,
+    summary_file: str | None,
+    **options: Any,
+) -> None:
     """Raise a video's frame rate and translate it, in one pass.
 
-    Writes two videos in step beside INPUT: the input at FACTOR times its frame rate (or at --fps), and its translation
-    into DOMAIN. Both have the same number of frames, the same time stamps and the input's sound.
+    Writes videos in step beside INPUT: the input at FACTOR times its frame rate (or at --fps), and a translation for
+    each DOMAIN. All have the same number of frames, the same time stamps and the input's sound.
 
     INPUT is a video file, - for standard input, a folder of images, a quoted glob, or a pattern such as
-    frames/%06d.png.
+    frames/%06d.png. Several are done one after the other, whatever becomes of each.
     """
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-    from rich.text import Text
+    from vidtrans.cli.reporting import Reporter
+    from vidtrans.cli.result import check_summary_file, result_lines, write_summary
+    from vidtrans.runs import Batch, Outcome, SomeFailedError, parsed_batch, run_all
 
-    from vidtrans.pipeline import run
-
-    encoder = EncoderOptions(**{name: options.pop(name) for name in ENCODER})
-    encoder_to = encoder.changed(**{name: options.pop(f"{name}_to") for name in ENCODER})
+    targets = target_names(to)
+    for name in PER_TARGET:
+        options[name] = gathered(options[name], targets)
+    options["crf_to"] = {target: whole_number(text, "--crf-to") for target, text in options["crf_to"].items()}
+    options["encode_to"] = pairs_for_each(options["encode_to"], targets)
     if paper:
         options.update(motion="none", detail="none")
-    parsed = UpsampleOptions(encoder=encoder, encoder_to=encoder_to, **options)
+    runs = parsed_batch(inputs, targets, options)
     if dry_run:
-        from vidtrans.dry_run import plan_run
-
-        for line in plan_run(parsed).lines():
-            click.echo(line, err=True)
+        say_plans(runs)
         return
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    if summary_file is not None:
+        check_summary_file(summary_file, runs)
+    batch = Batch()
+    try:
+        with Reporter(progress, log_level) as reporter:
 
-    def say(text: str) -> None:
-        console.print(Text(plain(text)))  # names of files are no markup
+            def started(outcome: Outcome) -> None:
+                if len(runs) > 1:
+                    reporter.tell(f"{outcome.options.input}:")
+                reporter.begin(str(outcome.options.input))
 
-    columns = (
-        TextColumn("upsample"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]:.1f} frames/s"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task("upsample", total=None, rate=0.0)
+            def ended(outcome: Outcome) -> None:
+                if outcome.error is None:
+                    reporter.result(result_lines(outcome.summary), outcome.to_json)
+                elif len(runs) > 1:
+                    reporter.fail(str(outcome.error) or type(outcome.error).__name__)
 
-        def progress(done: int, expected: int | None) -> None:
-            elapsed = bar.tasks[task].elapsed or 0.0
-            bar.update(task, completed=done, total=expected, rate=done / elapsed if elapsed else 0.0)
+            run_all(runs, announce=reporter.tell, progress=reporter.progress, started=started, ended=ended, batch=batch)
+            if len(runs) > 1:
+                frames = sum(outcome.summary.frames_out for outcome in batch.outcomes)
+                seconds = sum(outcome.summary.seconds for outcome in batch.outcomes)
+                done = len(runs) - len(batch.failed)
+                reporter.tell(f"{done} of {len(runs)} inputs done, {frames} frames out of each, {seconds:.1f} s")
+    finally:
+        if summary_file is not None and batch.outcomes:
+            write_summary(summary_file, batch)
+    if batch.failed:
+        error = batch.failed[0].error
+        assert error is not None
+        raise error if len(runs) == 1 else SomeFailedError(batch) from error
 
-        said: list[str] = []
 
-        def announce(text: str) -> None:
-            said.append(text)
-            say(text)
+def pairs_for_each(given: tuple[str, ...], targets: Sequence[str]) -> dict[str, dict[str, str]]:
+    """{target: encoder options} of a repeated [DOMAIN=]KEY=VALUE."""
+    found: dict[str, dict[str, str]] = {}
+    for words in given:
+        target, rest = divided(words, targets)
+        key, value = PAIR.convert(rest, None, None)
+        for name in targets if target is None else (target,):
+            found.setdefault(name, {})[key] = value
+    return found
 
-        summary = run(parsed, announce=announce, progress=progress)
-    for note in summary.notes:
-        if note not in said:  # some are known only once all frames have been read
-            say(note)
-    for path in dict.fromkeys(path for path in summary.outputs if not is_pipe(path)):
-        say(f"wrote {path}")
-    held = [
-        (summary.cuts, "cuts held"),
-        (summary.repeats, "repeats held"),
-        (summary.lost, "gaps without motion blended"),
-    ]
-    if any(count for count, _ in held):
-        console.print(", ".join(f"{count} {words}" for count, words in held if count))
-    rate = Fraction(summary.frames_out) / Fraction(summary.seconds)
-    console.print(
-        f"{summary.frames_in} frames in, {summary.frames_out} out twice, {summary.seconds:.1f} s "
-        f"({float(rate):.1f} frames/s), bottleneck: {summary.bottleneck}"
-    )
-    stages = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in summary.busy_seconds.items())
-    console.print(f"seconds by stage: {stages}")
+
+def whole_number(text: str, option: str) -> int:
+    """0 or more.
+
+    Raises:
+        click.BadParameter: it is none.
+    """
+    try:
+        # It takes text, whatever its stub says.
+        return int(click.IntRange(min=0).convert(cast("int", text), None, None))
+    except click.BadParameter as error:
+        raise click.BadParameter(error.message, param_hint=option) from error
+
+
+def say_plans(runs: Sequence[UpsampleOptions]) -> None:
+    """The plan of every run.
+
+    Raises:
+        VidtransError: where one cannot be, once all others are told.
+    """
+    from vidtrans.dry_run import plan_run
+    from vidtrans.errors import VidtransError
+
+    first: VidtransError | None = None
+    for options in runs:
+        try:
+            lines = plan_run(options).lines()
+        except VidtransError as error:
+            first = first or error
+            lines = [f"{options.input}: cannot be done: {error}"]
+            if len(runs) == 1:
+                raise
+        for line in lines:
+            click.echo(plain(line), err=True)
+    if first is not None:
+        raise first

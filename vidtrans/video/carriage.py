@@ -16,6 +16,7 @@ from av.audio.stream import AudioStream
 from av.stream import AttachmentStream, Discard, Disposition, Stream
 from av.subtitles.stream import SubtitleStream
 
+from vidtrans.remarks import Warn
 from vidtrans.video.local_file import Source, open_container
 from vidtrans.video.subtitles import TEXT_CODECS, TEXT_TARGETS, TextConverter
 
@@ -132,7 +133,7 @@ def plan_carriage(source: Source, format_name: str, *, audio: bool = True) -> Ca
     with open_container(source) as container:
         samples = _first_packets(container)
         streams = []
-        notes = []
+        notes: list[str] = []
         for stream in container.streams:
             kind = kind_of(stream)
             if kind is None:
@@ -141,7 +142,9 @@ def plan_carriage(source: Source, format_name: str, *, audio: bool = True) -> Ca
             if kind == "audio" and not audio:
                 carriage = replace(carriage, becomes=None, remark="not asked for")
             elif carriage.becomes != carriage.codec:
-                notes.append(f"{carriage.name} ({carriage.codec}) is {carriage.fate}")
+                line = f"{carriage.name} ({carriage.codec}) is {carriage.fate}"
+                # What is converted without a remark says the same in another format.
+                notes.append(line if carriage.becomes is not None and not carriage.remark else Warn(line))
             streams.append(carriage)
         notes += _lost_facts(container, samples, streams, format_name)
         return CarriagePlan(tuple(streams), tuple(notes))
@@ -423,15 +426,15 @@ def _lost_facts(
     read = _rehearsed(format_name, build)
     if read is None:  # not a container for everything at once; what is wrong shows when the output is opened
         return []
-    lines = []
+    lines: list[str] = []
     name = _nickname(format_name)
     with read:
         kept = {key.lower() for key in read.metadata}
         lost = [plain(key) for key in container_tags(container) if key.lower() not in kept]
         if lost:
-            lines.append(f"tags {', '.join(sorted(lost))} are left out: {name} has no place for them; .mkv has")
+            lines.append(Warn(f"tags {', '.join(sorted(lost))} are left out: {name} has no place for them; .mkv has"))
         if len(read.chapters()) < len(container.chapters()):
-            lines.append(f"chapters are left out: {name} cannot hold them; .mkv can")
+            lines.append(Warn(f"chapters are left out: {name} cannot hold them; .mkv can"))
         # Each kind's streams come back in the order in which they went in.
         for kind in ("audio", "subtitle", "data"):
             back = [stream for stream in read.streams if kind_of(stream) == kind]
@@ -453,9 +456,9 @@ def _lost_marks(carriage: Carriage, stream: Stream, back: Stream, format_name: s
     # Which track plays unasked is kept by its order where it is not marked.
     marks = stream.disposition & ~back.disposition & ~Disposition.default
     lost += [f"mark {str(mark.name).replace('_', ' ')}" for mark in Disposition if mark and marks & mark]
-    return (
-        [f"{carriage.name}: {', '.join(lost)} left out, {_nickname(format_name)} has no place for it"] if lost else []
-    )
+    if not lost:
+        return []
+    return [Warn(f"{carriage.name}: {', '.join(lost)} left out, {_nickname(format_name)} has no place for it")]
 
 
 def copy_facts(source: Stream | None, target: Stream) -> None:

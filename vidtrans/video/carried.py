@@ -11,6 +11,7 @@ import av
 from av.stream import AttachmentStream, Discard, Stream
 
 from vidtrans.errors import InputError
+from vidtrans.remarks import Warn
 from vidtrans.video.carriage import (
     Carriage,
     add_attachment,
@@ -25,6 +26,7 @@ from vidtrans.video.clock import MAX_TICKS_PER_SECOND
 from vidtrans.video.damage import demuxed
 from vidtrans.video.excerpt import WHOLE, Excerpt
 from vidtrans.video.local_file import Source, open_container
+from vidtrans.video.rehearsal import Rehearsal
 from vidtrans.video.subtitles import TEXT_CODECS, TextConverter
 
 if TYPE_CHECKING:  # there is no such class where PyAV runs, only a dict of this shape
@@ -114,11 +116,12 @@ class CarriedStreams:
 
     def close(self) -> None:
         """Lets the input go; may be called twice."""
-        self._input.close()
         for route in self._routes.values():
+            route.close()
             if route.left_out:
-                self._notes.append(f"{route.carriage.name}: {route.left_out} packets are damaged and left out")
+                self._notes.append(Warn(f"{route.carriage.name}: {route.left_out} packets are damaged and left out"))
         self._routes = {}
+        self._input.close()
 
     def _prepare(self) -> None:
         source, output = self._input, self._output
@@ -149,7 +152,8 @@ class CarriedStreams:
                     self._covers.append(picture_file)
             else:
                 target, through = add_stream(output, stream, carriage)
-                self._routes[stream.index] = _Route(carriage, target, through, output.format.name)
+                rehearsal = Rehearsal(output.format.name, stream, carriage) if carriage.kind == "audio" else None
+                self._routes[stream.index] = _Route(carriage, target, through, output.format.name, rehearsal)
         # Where packets are rare, those of the pictures tell how far the file has been read.
         sparse = any(route.carriage.kind != "audio" for route in self._routes.values())
         self._clock = picture.index if picture is not None and sparse else None
@@ -248,8 +252,10 @@ class _Route:
         target: Stream,
         through: Callable[[Packet], list[Packet]] | TextConverter,
         format_name: str,
+        rehearsal: Rehearsal | None = None,
     ) -> None:
         self.carriage = carriage
+        self._rehearsal = rehearsal
         self._target = target
         self._through = through
         self._counts_packets = format_name in _COUNT_PACKETS and carriage.kind == "audio"
@@ -288,7 +294,14 @@ class _Route:
                 ready.dts = ready.pts = self._tick
                 ready.duration = max(1, round((ready.duration or 0) * time_base / clock))
                 ready.time_base = clock
-        return packets
+        kept = [ready for ready in packets if self._rehearsal is None or self._rehearsal.takes(ready)]
+        self._left_out += len(packets) - len(kept)
+        return kept
+
+    def close(self) -> None:
+        """Lets its rehearsal go."""
+        if self._rehearsal is not None:
+            self._rehearsal.close()
 
     def flush(self, time: Fraction | None) -> list[Packet]:
         """What is held back and no later packet, due at `time` or after it, can change; all of it if None."""

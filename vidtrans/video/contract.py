@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
 from vidtrans.video.frame import Frame
+from vidtrans.video.seam import SegmentReport
 
 
 class Output(AbstractContextManager[Any]):
@@ -21,9 +23,9 @@ class Output(AbstractContextManager[Any]):
     notes: list[str]
 
     @property
-    def segments_done(self) -> int:
-        """How many finished segments an earlier run has left."""
-        return 0
+    def reports(self) -> Sequence[SegmentReport]:
+        """Of the finished segments, those included that an earlier run has left."""
+        return ()
 
     @property
     def frames_continued(self) -> int:
@@ -41,8 +43,11 @@ class Output(AbstractContextManager[Any]):
             OutputError: it cannot be written.
         """
 
-    def end_segment(self) -> None:
-        """What was written so far depends on nothing that follows."""
+    def end_segment(self, report: SegmentReport | None = None) -> None:
+        """What was written so far depends on nothing that follows.
+
+        report: kept with it where the output can be continued; without one it cannot be after this segment.
+        """
 
     def complete(self) -> None:
         """All frames are written: makes everything ready, so that leaving the block has only a name to give.

@@ -48,9 +48,13 @@ def demuxed(
 
 @dataclass(frozen=True)
 class Lost:
-    """Stands where a picture could not be decoded. pts: its time in ticks; None: right after the one before."""
+    """Stands where no picture comes. pts: its time in ticks; None: right after the one before.
+
+    is_meant: the container itself has nothing there, which means the picture before; else it could not be decoded.
+    """
 
     pts: int | None
+    is_meant: bool = False
 
 
 class Promises:
@@ -70,6 +74,7 @@ class Promises:
         self._measured = False
         self._pending: list[int] = []
         self._flagged: set[int] = set()
+        self._empty: set[int] = set()
         self._last: int | None = None
 
     def sent(self, packet: av.Packet[av.stream.Stream]) -> None:
@@ -77,7 +82,9 @@ class Promises:
         if packet.pts is None or packet.is_discard:  # an edit list hides the picture
             return
         insort(self._pending, packet.pts)
-        if packet.is_corrupt:
+        if not packet.size:
+            self._empty.add(packet.pts)
+        elif packet.is_corrupt:
             self._flagged.add(packet.pts)
 
     def shown(self, picture: av.VideoFrame) -> Iterator[av.VideoFrame | Lost]:
@@ -115,6 +122,7 @@ class Promises:
             self._spacing = min(self._spacing, distance) if self._measured else distance
             self._measured = True
         lost = self._spaced([time for time in passed if pts - time >= self._spacing * _LEAST_SHARE_OF_SPACING])
+        self._empty.difference_update(passed)
         self._last = pts
         return lost
 
@@ -128,7 +136,7 @@ class Promises:
             if self._last is not None and time - self._last > self._largest_step:
                 break
             if self._last is None or time - self._last >= self._spacing * _LEAST_SHARE_OF_SPACING:
-                lost.append(Lost(time))
+                lost.append(Lost(time, time in self._empty))
                 self._last = time
         return lost
 

@@ -10,6 +10,7 @@ import av
 import cv2
 
 from vidtrans.errors import OutputError, nearest_names
+from vidtrans.remarks import Warn
 from vidtrans.video.frame import FULL_RANGE_NAMES, PIXEL_FORMATS, PixelFormat, nearest_planar
 
 DEFAULT_CODEC = "libx264"
@@ -139,12 +140,18 @@ def pix_fmt_among(carriers: tuple[str, ...], asked: str | None, source: PixelFor
 
 def format_remarks(options: EncoderOptions, source: PixelFormat, target: PixelFormat) -> list[str]:
     """What a user should be told of the format chosen for an output, one line for each loss that was not asked for."""
-    coarser = target.chroma_shift_x > source.chroma_shift_x or target.chroma_shift_y > source.chroma_shift_y
-    loses_colour = source.kind != "gray" and (target.kind == "gray" or (target.kind == "yuv" and coarser))
-    if options.pix_fmt is not None or (target.bits >= source.bits and not loses_colour):
+    if options.pix_fmt is not None or not loses(source, target):
         return []
     hint = "; libx265 and ffv1 keep 12 bits" if target.bits < source.bits == 12 else ""
-    return [f"{source.name} is written as {target.name}, the nearest that {options.codec or DEFAULT_CODEC} takes{hint}"]
+    nearest = f"the nearest that {options.codec or DEFAULT_CODEC} takes{hint}"
+    return [Warn(f"{source.name} is written as {target.name}, {nearest}")]
+
+
+def loses(source: PixelFormat, target: PixelFormat) -> bool:
+    """Whether the target holds less than the source: fewer bits, coarser colour or none."""
+    coarser = target.chroma_shift_x > source.chroma_shift_x or target.chroma_shift_y > source.chroma_shift_y
+    loses_colour = source.kind != "gray" and (target.kind == "gray" or (target.kind == "yuv" and coarser))
+    return target.bits < source.bits or loses_colour
 
 
 def stored_pix_fmt(codec: av.Codec, pix_fmt: PixelFormat) -> str:
@@ -179,7 +186,7 @@ def encoder_settings(options: EncoderOptions, codec: av.Codec) -> tuple[dict[str
         if "preset" in known:
             settings["preset"] = options.preset
         else:
-            notes.append(f"encoder {codec.name} has no presets, {options.preset!r} is not used")
+            notes.append(Warn(f"encoder {codec.name} has no presets, {options.preset!r} is not used"))
     if codec.name == "libx265":
         # It writes its own report to stderr, past FFmpeg's log.
         settings["x265-params"] = "log-level=error:lossless=1" if options.crf == 0 else "log-level=error"
@@ -196,7 +203,7 @@ def encoder_settings(options: EncoderOptions, codec: av.Codec) -> tuple[dict[str
         settings["crf"] = str(crf)
     elif crf is not None:
         own = "; -e cq=N is its own" if "cq" in known else ""
-        notes.append(f"encoder {codec.name} has no crf, {crf} is not used{own}")
+        notes.append(Warn(f"encoder {codec.name} has no crf, {crf} is not used{own}"))
     for name in ("x264-params", "x265-params"):
         if name in extra and name in settings:
             extra[name] = f"{settings[name]}:{extra[name]}"

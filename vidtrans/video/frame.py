@@ -10,6 +10,7 @@ import av
 import numpy as np
 
 from vidtrans.errors import InputError
+from vidtrans.remarks import Warn
 from vidtrans.video.colour_names import (
     FOREIGN_MATRICES,
     HDR_TRANSFERS,
@@ -33,6 +34,7 @@ TAG_RANGE_FULL = 2
 TAG_CONSTANT_LUMINANCE = 10
 TAG_LOCATION_UNSPECIFIED = 0
 TAG_LOCATION_LEFT = 1
+TAG_LOCATION_CENTRE = 2
 
 # Which matrix a tag means.
 MATRIX_OF_TAG: dict[int, Matrix] = {
@@ -190,7 +192,10 @@ class Colour:
         rows on, else BT.601. An untagged range is limited; that of RGB, grey and the yuvj formats is full.
         """
         matrix_tag, range_tag = int(tagged.colorspace), int(tagged.color_range)
-        full_by_format = pix_fmt_name in FULL_RANGE_NAMES or nearest_planar(pix_fmt_name)[0].kind != "yuv"
+        kind = nearest_planar(pix_fmt_name)[0].kind
+        full_by_format = pix_fmt_name in FULL_RANGE_NAMES or kind != "yuv"
+        if kind == "gray" and matrix_tag == TAG_RGB_MATRIX:
+            matrix_tag = TAG_UNSPECIFIED  # PNG says so; stored as YUV it would be false
         if pix_fmt_name in FULL_RANGE_NAMES:
             range_tag = TAG_RANGE_FULL
         return cls(
@@ -245,13 +250,14 @@ class Colour:
             lines.append(f"the input's colours are untagged, taken as {' and '.join(assumed)}; {', '.join(options)}")
             lines[-1] += " tells otherwise" if len(options) == 1 else " tell otherwise"
         if pix_fmt.kind == "yuv" and self.matrix_tag == TAG_CONSTANT_LUMINANCE:
-            lines.append(
-                "the input's colours are bt2020c (constant luminance), the network sees them as bt2020nc, a little off"
-            )
+            seen = "the network sees them as bt2020nc, a little off"
+            lines.append(Warn(f"the input's colours are bt2020c (constant luminance), {seen}"))
         if self.is_hdr:
             lines.append(
-                f"the input is HDR ({HDR_TRANSFERS[self.transfer]}): a model trained on SDR translates it poorly, and "
-                "the translation is written as SDR; tone-map the input first for a better one"
+                Warn(
+                    f"the input is HDR ({HDR_TRANSFERS[self.transfer]}): a model trained on SDR translates it poorly, "
+                    "and the translation is written as SDR; tone-map the input first for a better one"
+                )
             )
         return lines
 

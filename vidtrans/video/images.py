@@ -6,7 +6,7 @@ import glob
 import re
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -18,11 +18,20 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from vidtrans.errors import InputError
 from vidtrans.files import by_number
+from vidtrans.remarks import Warn
 from vidtrans.video.colour_names import NOTHING_TOLD, Told
-from vidtrans.video.frame import Colour, Frame, PixelFormat, nearest_planar
+from vidtrans.video.frame import (
+    FULL_RANGE_NAMES,
+    TAG_LOCATION_CENTRE,
+    Colour,
+    Frame,
+    PixelFormat,
+    nearest_planar,
+)
 from vidtrans.video.input_form import NUMBER, is_glob
 from vidtrans.video.local_file import DEFAULT_MAX_PIXELS, check_frame_size
 from vidtrans.video.reader import planes_of
+from vidtrans.video.shape import Turn
 from vidtrans.video.steady import DEFAULT_RATE, Span, steady_info
 
 # Ends of names that are one kind of image, by FFmpeg's name of its decoder.
@@ -129,29 +138,35 @@ class ImageReader:
             check_frame_size(self._paths[0], *header.size, max_pixels)
         first = self._picture(self._paths[0])
         self._size = first.width, first.height
-        turn, coloured = self._scan()
+        matrix, coloured = self._scan()
         model = first if coloured is None else self._picture(coloured)
         pix_fmt, exact = _planar(model, self._paths[0])
         colour = Colour.read(model, model.format.name, first.width, first.height).told(told, pix_fmt)
         colour.check(str(path), pix_fmt)
+        if pix_fmt.chroma_shift_x and model.format.name in FULL_RANGE_NAMES:
+            colour = replace(colour, chroma_location=TAG_LOCATION_CENTRE)  # by JFIF
+        self._turn = (None if matrix is None else Turn.by_matrix(matrix)) or Turn(False, False, False)
+        self._stored = pix_fmt
+        width, height = self._turn.size(first.width, first.height)
+        if self._turn:
+            self.notes.append(f"{path}: images are turned or mirrored by EXIF, they are set upright ({width}x{height})")
         if not exact:
             self.notes.append(
-                f"{path}: pixel format {model.format.name} is read as {pix_fmt.name}, not all of it is kept"
+                Warn(f"{path}: pixel format {model.format.name} is read as {pix_fmt.name}, not all of it is kept")
             )
         if rate is None:
             self.notes.append(f"{path}: {len(self._paths)} images at {taken} per second; --rate-in tells another rate")
         self.info = steady_info(
-            width=first.width,
-            height=first.height,
+            width=width,
+            height=height,
             rate=taken,
             span=span,
             frames=len(paths),
-            pix_fmt=pix_fmt,
+            pix_fmt=self._turn.pix_fmt(pix_fmt),
             source_pix_fmt=model.format.name,
             colour=colour,
             container="image2",
             codec=next(iter(self._decoders)),
-            display_matrix=turn,
         )
 
     def __enter__(self) -> ImageReader:
@@ -169,6 +184,8 @@ class ImageReader:
         length = 1 / self.info.average_rate
         for number, path in enumerate(self._paths):
             planes = self._planes(self._picture(path), path)
+            if self._turn:
+                planes = self._turn.apply(planes, self._stored, self.info.colour)
             yield Frame(planes, number * length, length, self.info.pix_fmt, self.info.colour)
 
     def _listed(self, path: Path) -> list[Path]:
@@ -199,7 +216,7 @@ class ImageReader:
             what = f"none of {len(seen)} names is that of an image" if seen else nothing
             raise InputError(f"{path}: {what}; {KIND_NAMES} are read")
         if len(seen) > len(found):
-            self.notes.append(f"{path}: {len(seen) - len(found)} names that are no images are left out")
+            self.notes.append(Warn(f"{path}: {len(seen) - len(found)} names that are no images are left out"))
         return found
 
     def _scan(self) -> tuple[tuple[int, ...] | None, Path | None]:
@@ -255,16 +272,16 @@ class ImageReader:
         return self._decoders[kind]
 
     def _planes(self, picture: av.VideoFrame, path: Path) -> tuple[np.ndarray, ...]:
-        info = self.info
+        stored = self._stored
         if (picture.width, picture.height) != self._size:
             size = f"{picture.width}x{picture.height}"
             raise self._odd(path, size, f"{self._size[0]}x{self._size[1]}")
         found, _ = _planar(picture, path)
-        if not _holds(info.pix_fmt, found):
-            raise self._odd(path, picture.format.name, f"read as {info.pix_fmt.name}")
+        if not _holds(stored, found):
+            raise self._odd(path, picture.format.name, f"read as {stored.name}")
         deep = _DEEP.get(found.kind) if max(part.bits for part in picture.format.components) > 12 else None
-        if deep is None or found != info.pix_fmt:
-            return planes_of(picture, info.pix_fmt, full_range=info.colour.full_range)
+        if deep is None or found != stored:
+            return planes_of(picture, stored, full_range=self.info.colour.full_range)
         return tuple(plane >> _DEEP_SURPLUS_BITS for plane in planes_of(picture, deep, full_range=True))
 
     def _odd(self, path: Path, this: str, others: str) -> InputError:

@@ -20,13 +20,13 @@ _SIDE = 256
 
 
 def lost_facts(
-    path: Path,
+    suffix: str,
     encoder: EncoderOptions,
     pix_fmt: PixelFormat,
     colour: Colour,
     sample_aspect_ratio: Fraction | None = None,
 ) -> list[str]:
-    """What a file like `path` would not say of itself, in words; one black frame is written elsewhere and read back.
+    """What a file of that suffix would not say of itself, in words; one black frame is written and read back.
 
     Nothing is said where not even that can be written: the writer itself has the better message.
     """
@@ -46,7 +46,7 @@ def lost_facts(
     planes = tuple(np.zeros(shape, pix_fmt.dtype) for shape in pix_fmt.plane_shapes(_SIDE, _SIDE))
     try:
         with tempfile.TemporaryDirectory(prefix="vidtrans-") as folder:
-            trial = Path(folder) / f"trial{path.suffix}"
+            trial = Path(folder) / f"trial{suffix}"
             with VideoWriter(
                 trial,
                 width=_SIDE,

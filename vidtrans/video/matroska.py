@@ -24,6 +24,8 @@ _CHROMA_ACROSS, _CHROMA_DOWN = 0x55B7, 0x55B8
 _VOID, _CRC32 = 0xEC, 0xBF
 # FFmpeg's number of a chroma location by Matroska's two: across 1 left, 2 between; down 1 top, 2 between, 3 below.
 _LOCATIONS = {(1, 2): 1, (2, 2): 2, (1, 1): 3, (2, 1): 4, (1, 3): 5, (2, 3): 6}
+# By the standard of codecs that Matroska does not hold: centre in H.263, top left in DV of 4:2:0.
+_LOCATION_OF_CODEC = {"h263": 2, "dvvideo": 3}
 _LARGEST_SIDE = 0xFFFF
 
 
@@ -46,8 +48,8 @@ def chroma_location(stream: av.VideoStream) -> int:
         with av.open(buffer, "w", format="matroska") as container:
             container.add_stream_from_template(stream, opaque=True)
             container.start_encoding()
-    except (av.FFmpegError, ValueError):  # a codec that Matroska does not hold
-        return 0
+    except (av.FFmpegError, ValueError):
+        return _LOCATION_OF_CODEC.get(stream.codec_context.name, 0)
     data = buffer.getvalue()
     colour = _found(data, 0, len(data), (_SEGMENT, _TRACKS, _TRACK_ENTRY, _VIDEO, _COLOUR))
     if colour is None:
@@ -59,7 +61,7 @@ def chroma_location(stream: av.VideoStream) -> int:
     return _LOCATIONS.get((numbers.get(_CHROMA_ACROSS, 0), numbers.get(_CHROMA_DOWN, 0)), 0)
 
 
-def write_pixel_shape(path: Path, ratio: Fraction) -> bool:
+def write_pixel_shape(path: Path, ratio: Fraction, videos: int = 1) -> bool:
     """Declares the shape of pixels in a finished Matroska file that FFmpeg made; nothing else in it moves.
 
     PyAV cannot tell FFmpeg of it. FFmpeg leaves spare bytes in the track's entry, in which the display size fits.
@@ -67,13 +69,14 @@ def write_pixel_shape(path: Path, ratio: Fraction) -> bool:
     Args:
         path: the file.
         ratio: width over height of a pixel.
+        videos: of so many tracks, the first ones with pictures.
 
     Returns:
         Whether it was possible; if not, the file is as it was.
     """
     with path.open("r+b") as file:
         head = file.read(1 << 20)
-        changed = _with_pixel_shape(head, ratio)
+        changed = _with_pixel_shape(head, ratio, videos)
         if changed is None:
             return False
         file.seek(0)
@@ -81,7 +84,7 @@ def write_pixel_shape(path: Path, ratio: Fraction) -> bool:
     return True
 
 
-def _with_pixel_shape(head: bytes, ratio: Fraction) -> bytes | None:
+def _with_pixel_shape(head: bytes, ratio: Fraction, videos: int) -> bytes | None:
     tracks = _found(head, 0, len(head), (_SEGMENT, _TRACKS))
     if tracks is None or tracks.end > len(head):
         return None
@@ -92,8 +95,10 @@ def _with_pixel_shape(head: bytes, ratio: Fraction) -> bytes | None:
         made = _entry_with_shape(head, entry, video, ratio)
         if made is None:
             return None
-        head = head[: entry.content] + made + head[entry.end :]
-        return _with_checksum(head, tracks)
+        head = head[: entry.content] + made + head[entry.end :]  # as long as before, so that the rest stays in place
+        videos -= 1
+        if not videos:
+            return _with_checksum(head, tracks)
     return None
 
 

@@ -16,12 +16,14 @@ import av
 from av.stream import Disposition
 
 from vidtrans.errors import OutputError, VidtransError
+from vidtrans.remarks import Warn
 from vidtrans.video.carried import CarriedStreams
 from vidtrans.video.contract import Output
 from vidtrans.video.encoder import EncoderOptions
 from vidtrans.video.excerpt import WHOLE, Excerpt
 from vidtrans.video.frame import Frame
 from vidtrans.video.local_file import Source
+from vidtrans.video.matroska import write_pixel_shape
 from vidtrans.video.pipe_out import Pipe
 from vidtrans.video.video_stream import StreamShape, add_video_stream
 from vidtrans.video.writer import Packet, Segment
@@ -48,7 +50,8 @@ class TrackPlan:
 class Multiplexer:
     """One container with a track for each video, written from a thread each; `tracks` are what frames are given to.
 
-    It is complete when all tracks are closed, and dropped when one of them is left by an exception.
+    It is complete when all tracks are, has its name when all are left, and is dropped when one of them is left by an
+    exception.
 
     Args:
         out: a pipe, or the file to make, which has a temporary name until it is complete.
@@ -89,6 +92,7 @@ class Multiplexer:
         self._carried: CarriedStreams | None = None
         self._carried_until = None if excerpt.until is None else excerpt.until - excerpt.shift
         self._released = False
+        self._pixel_shape = plans[0].shape.sample_aspect_ratio if container == "matroska" else None
         self._container = (
             av.open(out, "w", format=container, container_options=_STREAMING)
             if isinstance(out, Pipe)
@@ -156,7 +160,7 @@ class Multiplexer:
                 self._container.mux(packet)
 
     def complete(self) -> None:
-        """Copies the rest of the audio and ends the container, once every track is closed.
+        """Copies the rest of the audio and ends the container, once every track is closed; a file lacks its name only.
 
         Raises:
             OutputError: it cannot be completed.
@@ -172,8 +176,22 @@ class Multiplexer:
             if isinstance(self._out, Pipe):
                 self._out.finish()
             elif self._partial is not None:
+                if self._pixel_shape is not None and not write_pixel_shape(
+                    self._partial, self._pixel_shape, len(self.tracks)
+                ):
+                    line = f"{self.name}: the shape of pixels ({self._pixel_shape}) could not be declared"
+                    self.tracks[0].notes.append(Warn(line))
                 with self._partial.open("rb+") as file:
                     os.fsync(file.fileno())
+
+    def publish(self) -> None:
+        """Gives a file its name, once every track is closed.
+
+        Raises:
+            OutputError: it cannot have it.
+        """
+        if self._partial is not None and isinstance(self._out, Path) and all(track.is_left for track in self.tracks):
+            with self.told():
                 self._partial.replace(self._out)
 
     def drop(self) -> None:
@@ -209,14 +227,14 @@ class Track(Output):
     Attributes:
         notes: things a user should be told, one line each.
         waiting: packets that are not stored yet.
-        is_closed: whether all of them have come.
+        is_closed: whether all of them have come; is_left: whether the block has been left.
         end: seconds, when the last frame so far ends.
     """
 
     def __init__(self, container: Multiplexer, segment: Segment, shape: StreamShape) -> None:
         self.notes: list[str] = []
         self.waiting: deque[Packet] = deque()
-        self.is_closed = False
+        self.is_closed = self.is_left = False
         self.end = Fraction(0)
         self._container = container
         self._segment = segment
@@ -233,16 +251,28 @@ class Track(Output):
             self._container.drop()
             return
         try:
-            if not self._begun:
-                raise OutputError(f"{self._container.name}: no frame was written")
-            with self._container.told():
-                packets = self._segment.flush()
-            self.is_closed = True
-            self._container.mux(self, packets)
-            self._container.complete()
+            self.complete()
+            self.is_left = True
+            self._container.publish()
         except BaseException:
             self._container.drop()
             raise
+
+    def complete(self) -> None:
+        """All frames are written.
+
+        Raises:
+            OutputError: the encoder or the disk refuses.
+        """
+        if self.is_closed:
+            return
+        if not self._begun:
+            raise OutputError(f"{self._container.name}: no frame was written")
+        with self._container.told():
+            packets = self._segment.flush()
+        self.is_closed = True
+        self._container.mux(self, packets)
+        self._container.complete()
 
     def cancel(self) -> None:
         """Ends a `write` that waits for a reader."""

@@ -17,6 +17,7 @@ from vidtrans.errors import OutputError, UsageError
 from vidtrans.nets.contract import Domain
 from vidtrans.options import UpsampleOptions
 from vidtrans.palettes import Palette
+from vidtrans.remarks import Warn
 from vidtrans.video.clock import exact_time_base
 from vidtrans.video.contract import Output
 from vidtrans.video.encoder import (
@@ -25,6 +26,7 @@ from vidtrans.video.encoder import (
     choose_pix_fmt,
     find_encoder,
     format_remarks,
+    loses,
     pix_fmt_among,
 )
 from vidtrans.video.frame import (
@@ -49,6 +51,8 @@ from vidtrans.video.writer import VideoWriter, check_output_path, check_replacea
 
 Kind = Literal["file", "container", "planes", "images"]
 MAX_CLASSES = 256
+# Encoders that put pictures out of order unless they are told not to.
+_REORDERING = ("libx264", "libx264rgb", "libx265")
 # Packets of the input that are looked at to see whether its rate varies.
 _LOOKED_AT = 500
 GRAY = PIXEL_FORMATS["gray"]
@@ -92,11 +96,11 @@ class OutputPlan:
 
 
 def plan_outputs(info: VideoInfo, domains: Sequence[Domain], options: UpsampleOptions) -> list[OutputPlan]:
-    """What the source's output and the target's will be; nothing is opened yet.
+    """What the source's output and each target's will be; nothing is opened yet.
 
     Args:
         info: of the input.
-        domains: the source domain and the target domain.
+        domains: the source domain and the target domains.
         options: of the run.
 
     Raises:
@@ -104,14 +108,14 @@ def plan_outputs(info: VideoInfo, domains: Sequence[Domain], options: UpsampleOp
     """
     if options.labels == "index" and not any(domain.is_label for domain in domains):
         raise UsageError(
-            "--labels index writes class numbers, but neither "
-            f"{' nor '.join(domain.name for domain in domains)} is a label domain"
+            f"--labels index writes class numbers, but of {', '.join(domain.name for domain in domains)} none is a "
+            "label domain"
         )
     plans: list[OutputPlan] = []
     for domain, path in zip(domains, options.output_paths, strict=True):
         is_source = domain is domains[0]
-        asked = options.encoder if is_source else options.encoder_to
-        named = options.out_format if is_source or options.mux == "both" else options.out_format_to
+        asked = options.encoder if is_source else options.encoder_of(domain.name)
+        named = options.out_format if is_source else options.format_of(domain.name)
         kind, container = _kind(path, named, options)
         index = options.labels == "index" and domain.is_label
         if asked is None:
@@ -163,6 +167,9 @@ def _plan(
 ) -> OutputPlan:
     codec = _codec(path, kind, container, asked, index=index)
     encoder = replace(asked, codec=codec)
+    if path.suffix.lower() == ".avi" and codec in _REORDERING:
+        # It does not hold when pictures are shown: out of order they would come late, after their sound.
+        encoder = replace(encoder, encode={"bf": "0", **dict(encoder.encode)})
     notes: list[str] = []
     if index:
         pix_fmt = _gray(path, domain, kind, container, encoder)
@@ -239,10 +246,9 @@ def _viewing(asked: EncoderOptions, codec: str, info: VideoInfo, notes: list[str
         with contextlib.suppress(OutputError):
             found = choose_pix_fmt(deep, info.pix_fmt)
     if info.pix_fmt.kind != "gray" and found is not info.pix_fmt:
-        notes.append(
-            f"pixel format {info.pix_fmt.name} is stored as {found.name}"
-            f"{', since its size is odd' if odd else ', which plays everywhere'}; --pix-fmt or -c chooses another"
-        )
+        why = "since its size is odd" if odd else "which plays everywhere"
+        line = f"pixel format {info.pix_fmt.name} is stored as {found.name}, {why}; --pix-fmt or -c chooses another"
+        notes.append(Warn(line) if loses(info.pix_fmt, found) else line)
     return found
 
 
@@ -347,11 +353,10 @@ def open_output(
             display_matrix=shape.display_matrix,
             metadata={"comment": classes_tag(plan.domain.colours)} if plan.index else None,
         )
-        writer.notes += _rounding(writer.time_base, plan.path.suffix, info, options)
-        if lost := lost_facts(plan.path, plan.encoder, plan.pix_fmt, plan.colour, info.sample_aspect_ratio):
-            writer.notes.append(
-                f"{plan.encoder.codec} in {plan.path.suffix} does not hold: {', '.join(lost)}; libx265 in .mp4 does"
-            )
+        writer.notes += [
+            *_rounding(writer.time_base, plan.path.suffix, info, options),
+            *_unheld(plan, plan.path.suffix, info),
+        ]
     elif plan.kind == "planes":
         writer = _open_planes(plan, shape, info, options)
     elif plan.kind == "images":
@@ -398,8 +403,10 @@ def _open_planes(plan: OutputPlan, shape: StreamShape, info: VideoInfo, options:
     elif plan.pix_fmt.kind == "yuv" and shape.colour.matrix != "bt601":
         matrix = _FFMPEG_MATRIX[shape.colour.matrix]
         writer.notes.append(
-            f"{plan.path}: y4m does not say that its colours are {shape.colour.matrix}; "
-            f"have ffmpeg read it with -vf setparams=colorspace={matrix}"
+            Warn(
+                f"{plan.path}: y4m does not say that its colours are {shape.colour.matrix}; "
+                f"have ffmpeg read it with -vf setparams=colorspace={matrix}"
+            )
         )
     return writer
 
@@ -425,8 +432,9 @@ def _open_container(plans: Sequence[OutputPlan], info: VideoInfo, options: Upsam
         origin=info.start_time,
         metadata=whole,
     )
+    suffix = next(suffix for suffix, name in FORMAT_OF_SUFFIX.items() if name == container)
     for plan, track in zip(plans, multiplexer.tracks, strict=True):
-        track.notes += plan.notes
+        track.notes += [*plan.notes, *_unheld(plan, suffix, info)]
     multiplexer.tracks[0].notes += _rounding(multiplexer.time_base, container, info, options)
     if options.slowmo and info.audio_codecs:
         multiplexer.tracks[0].notes.append(_SLOWMO_SOUND)
@@ -459,13 +467,21 @@ def _rounding(time_base: Fraction, what: str, info: VideoInfo, options: Upsample
     return [f"{what} counts time in steps of {time_base} s: each time stamp is rounded once{hint}"]
 
 
+def _unheld(plan: OutputPlan, suffix: str, info: VideoInfo) -> list[str]:
+    """A line where an output of that kind does not say all that is known of the pictures."""
+    lost = lost_facts(suffix, plan.encoder, plan.pix_fmt, plan.colour, info.sample_aspect_ratio)
+    if not lost:
+        return []
+    return [Warn(f"{plan.encoder.codec} in {suffix} does not hold: {', '.join(lost)}; libx265 in .mp4 does")]
+
+
 def _left_out(info: VideoInfo, who: str) -> list[str]:
     """A line where pictures alone lose something of the input."""
-    lost = []
+    lost: list[str] = []
     if info.audio_codecs:
-        lost.append(f"{who} no sound, {len(info.audio_codecs)} audio streams are left out")
+        lost.append(Warn(f"{who} no sound, {len(info.audio_codecs)} audio streams are left out"))
     if info.display_matrix is not None:
-        lost.append(f"{who} no rotation, the pictures are as the input stores them")
+        lost.append(Warn(f"{who} no rotation, the pictures are as the input stores them"))
     return lost
 
 

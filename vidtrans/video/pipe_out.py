@@ -25,13 +25,14 @@ from vidtrans.video.contract import Output
 from vidtrans.video.frame import Colour, Frame, PixelFormat
 from vidtrans.video.names import STDOUT, descriptor
 from vidtrans.video.picture import picture_of, repacked
+from vidtrans.video.y4m import LOCATION_OF_CHROMA
 
 _POLL_MS = 100
 # What POSIX lets a pipe take at once, at least, where it takes anything.
 _PIPE_BUF = 4096
 # y4m's names of chroma; 4:2:0 has its samples beside the left one of two columns, as everywhere in vidtrans.
 _Y4M_CHROMA = {
-    "yuv420p": "420mpeg2",
+    "yuv420p": "420mpeg2",  # by where chroma sits, see below
     "yuv422p": "422",
     "yuv444p": "444",
     "gray": "mono",
@@ -284,10 +285,12 @@ def y4m_header(
         width, height: pixels.
         rate: frames per second.
         pix_fmt: one of Y4M_PIX_FMTS.
-        colour: of which the range is told; y4m has no words for the rest.
+        colour: of which the range is told, and where chroma of 8-bit 4:2:0 sits; y4m has no words for the rest.
         aspect: width over height of a pixel; None: not known.
     """
     chroma = _Y4M_CHROMA[pix_fmt.name]
+    if chroma == _Y4M_CHROMA["yuv420p"]:
+        chroma = next((word for word, place in LOCATION_OF_CHROMA.items() if place == colour.chroma_location), chroma)
     aspect = aspect or Fraction(0)
     sar = f"{aspect.numerator}:{aspect.denominator if aspect else 0}"
     # mjpegtools' own word for what C says, which older programs go by above 8 bits.

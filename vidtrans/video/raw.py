@@ -12,6 +12,7 @@ from types import TracebackType
 import numpy as np
 
 from vidtrans.errors import InputError, UsageError
+from vidtrans.remarks import Warn
 from vidtrans.video.byte_stream import ByteStream
 from vidtrans.video.colour_names import NOTHING_TOLD, Told
 from vidtrans.video.frame import Frame
@@ -67,7 +68,9 @@ class PlanesReader:
             raise self._too_short()
         self._data: np.ndarray | None = data
         if layout.alpha:
-            self.notes.append(f"{stream.name}: {layout.name} is read as {layout.pix_fmt.name}, its alpha is left out")
+            self.notes.append(
+                Warn(f"{stream.name}: {layout.name} is read as {layout.pix_fmt.name}, its alpha is left out")
+            )
 
     def __enter__(self) -> PlanesReader:
         return self

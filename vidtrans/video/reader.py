@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import chain
+from itertools import chain, islice
 from math import ceil, floor
 from pathlib import Path
 from types import TracebackType
+from typing import cast
 
 import av
 import numpy as np
 from av.sidedata.sidedata import SideData
 
 from vidtrans.errors import InputError, UsageError
+from vidtrans.remarks import Warn
 from vidtrans.video.byte_stream import ByteStream
 from vidtrans.video.colour_names import NOTHING_TOLD, Told
 from vidtrans.video.damage import Lost, Promises, Slots, demuxed
@@ -45,6 +47,9 @@ from vidtrans.video.local_file import (
     times_of_its_own,
 )
 from vidtrans.video.matroska import chroma_location
+from vidtrans.video.matroska_check import damaged_parts
+from vidtrans.video.random_access import can_reset, resets
+from vidtrans.video.seam import FRONT_ONLY, Mark, Seam
 from vidtrans.video.shape import Turn
 
 _MICROSECONDS = 1_000_000
@@ -152,6 +157,7 @@ class VideoReader:
         notes: things a user should be told, one line each; complete once all frames have been read.
         frames_read: frames decoded so far.
         damaged: frames handed out so far that were mended or stand in for others.
+        is_clean: whether nothing was found wrong with the file since it was opened.
 
     Raises:
         InputError: on opening or at the frame where the file turns out to be cut off; at the end, where no frame of it
@@ -177,12 +183,17 @@ class VideoReader:
         self.frames_read = 0
         self.damaged = 0
         self._left_out = 0
+        self._skipped = 0
         self._handed_out = 0
+        self._counted = 0
+        self._frames: Iterator[Frame] | None = None
         self._told = told
         self._deinterlace = deinterlace
         self._turn = Turn(False, False, False)
+        self._said_interlaced = False
         self._before: av.VideoFrame | None = None
         self._unreadable: list[str] = []
+        self._sought_from = Fraction(0)
         self._bytes = stream
         if stream is None and rate is not None:
             raise times_of_its_own(str(path))
@@ -199,6 +210,7 @@ class VideoReader:
                     f"{self.path}: holds no frame that can be decoded, or none of up to {max_pixels} pixels "
                     "(--max-pixels); check that it plays elsewhere"
                 )
+            self._begin = first.time
             whole = self._read_info(first.picture)
             if stream is not None:
                 whole = self._read_info_of_pipe(whole, rate)
@@ -206,6 +218,7 @@ class VideoReader:
             self.info = self._excerpt(whole, first, start, end)
             if deinterlace:
                 self._pictures = self._progressive(self._pictures)
+            self._said_at_first = len(self.notes)
         except BaseException:
             self._container.close()
             raise
@@ -229,12 +242,58 @@ class VideoReader:
         if self._bytes is not None:
             self._bytes.cancel()
 
+    @property
+    def is_clean(self) -> bool:
+        flaws = self.damaged + self._left_out + self._skipped + len(self._unreadable)
+        return not flaws and len(self.notes) == self._said_at_first
+
+    def continue_at(self, seam: Seam) -> str | None:
+        """Goes to the frame before a seam, from which on the file decodes as from its front, without what lies before.
+
+        Proved by the codec's own rules for the keyframe that decoding begins with, and by the frames around the seam,
+        which must be those that another reader of the same excerpt had there.
+
+        Returns:
+            None, and the next frame handed out is number `seam.index`; or in words why that cannot be done, and then
+            this reader may stand anywhere.
+        """
+        if not seam.is_clean:
+            return "something was wrong with it before there"
+        if self._said_interlaced:
+            return "it is interlaced"
+        if self._bytes is not None or self._are_stills or self._lacks_order:
+            return FRONT_ONLY
+        if not can_reset(self._stream):
+            return f"keyframes of {self.info.codec} may be followed by pictures that lean on what lies before them"
+        since = seam.before.time + self.info.excerpt.shift
+        pictures = self._from_keyframe(since, self._begin, lambda packet: resets(self._stream, packet))
+        if pictures is None:
+            return "no keyframe to begin with is found before there"
+        self._pictures = self._progressive(pictures) if self._deinterlace else pictures
+        frames = self._all_frames()
+        try:
+            around = [frame for frame in (next(frames, None), next(frames, None)) if frame is not None]
+            while around and around[0].time < seam.before.time:
+                around = [*around[1:], *islice(frames, 1)]
+        except (av.FFmpegError, InputError) as error:
+            return f"it cannot be read there ({error})"
+        if [Mark.of(frame) for frame in around] != [seam.before, seam.after] or not self.is_clean:
+            return "what is found there is not what was there before"
+        # As if all frames before had been read here, too.
+        self.frames_read += seam.index + 2 - self._handed_out
+        self._handed_out = self._counted = seam.index + 2
+        self._frames = chain(around, frames)
+        return None
+
     def __iter__(self) -> Iterator[Frame]:
+        return self._all_frames() if self._frames is None else self._frames
+
+    def _all_frames(self) -> Iterator[Frame]:
         """The frames, one ahead of which is decoded: a frame's end is known only when its successor's time is."""
         held: _Timed | None = None
         gap = 1 / self.info.average_rate
         until = self.info.excerpt.until
-        stand_ins, first_damage, count = 0, Fraction(0), 0
+        stand_ins, first_damage = 0, Fraction(0)
         for following in self._pictures:
             if held is not None:
                 gap = following.time - held.time
@@ -243,7 +302,7 @@ class VideoReader:
             if until is not None and held.time >= until:
                 held = None
                 break
-            count += 1
+            self._counted += 1
             if held.is_damaged or held.is_stand_in:
                 first_damage = held.time if not self.damaged else first_damage
                 self.damaged += 1
@@ -251,18 +310,27 @@ class VideoReader:
         if held is not None:
             yield self._frame(held, held.length or gap)
         if self.damaged:
-            if self.damaged == count:
-                raise InputError(f"{self.path}: not one of its {count} frames can be decoded whole; {WHOLE_PART}")
+            if self.damaged == self._counted:
+                raise InputError(
+                    f"{self.path}: not one of its {self.damaged} frames can be decoded whole; {WHOLE_PART}"
+                )
             self.notes.append(
-                f"{self.path.name}: {self.damaged} of {count} frames are damaged, the first at "
-                f"{float(first_damage):.2f} s: {self.damaged - stand_ins} are shown as far as they could be decoded, "
-                f"in place of {stand_ins} the frame before is held"
+                Warn(
+                    f"{self.path.name}: {self.damaged} of {self._counted} frames are damaged, the first at "
+                    f"{float(first_damage):.2f} s: {self.damaged - stand_ins} are shown as far as they could be "
+                    f"decoded, in place of {stand_ins} the frame before is held"
+                )
             )
         if self._unreadable:
-            self.notes.append(f"{self.path.name}: damaged at {len(self._unreadable)} places, where nothing can be read")
+            self.notes.append(
+                Warn(f"{self.path.name}: damaged at {len(self._unreadable)} places, where nothing can be read")
+            )
         if self._left_out:
             self.notes.append(
-                f"{self.path.name}: {self._left_out} frames left out, their time is not after that of the frame before"
+                Warn(
+                    f"{self.path.name}: {self._left_out} frames left out, their time is not after that of the frame "
+                    "before"
+                )
             )
 
     def _excerpt(self, whole: VideoInfo, first: _Timed, start: Fraction, end: Fraction | None) -> VideoInfo:
@@ -293,7 +361,9 @@ class VideoReader:
         context = 1 / self._average_rate() if first.picture.interlaced_frame else Fraction(0)
         # A pipe cannot be sought.
         counted = first.picture.pts is None or self._lacks_order or self._bytes is not None
-        pictures = self._pictures if counted else self._sought(since - context, first.time)
+        pictures = self._pictures
+        if not counted:
+            pictures = self._from_keyframe(since - context, first.time) or self._from_front()
         last = first
         for picture in pictures:
             if picture.time >= since:
@@ -307,29 +377,41 @@ class VideoReader:
             f"{float(end - first.time):g} s; choose an earlier start"
         )
 
-    def _sought(self, since: Fraction, begin: Fraction) -> Iterator[_Timed]:
-        """The pictures from one that begins at `since` or earlier on: not many before it where the file can be sought.
+    def _from_keyframe(
+        self, since: Fraction, begin: Fraction, fits: Callable[[av.Packet[av.VideoStream]], bool] = lambda packet: True
+    ) -> Iterator[_Timed] | None:
+        """The pictures from one that begins at `since` or earlier on, not many before it, and a keyframe that fits.
 
-        Indexes may count decoding times, or point anywhere, so what they lead to is checked: a keyframe of the codec
-        that is itself shown by then. What leans on pictures before it is shown before it, too.
+        None where none is found. Indexes may count decoding times, or point anywhere, so what they lead to is checked:
+        a keyframe of the codec that is itself shown by then. What leans on pictures before it is shown before it, too.
         """
-        back = 0
+        back = Fraction(0)
         while since - back > begin:
             self.frames_read = 0
             try:
                 self._container.seek(floor((since - back) / self._time_base), stream=self._stream)
                 packets = self._packets()
                 found = next((p for p in packets if p.stream is self._stream and p.is_keyframe), None)
-                if found is not None and found.pts is not None and found.pts * self._time_base <= since:
+                if (
+                    found is not None
+                    and found.pts is not None
+                    and found.pts * self._time_base <= since
+                    and fits(cast("av.Packet[av.VideoStream]", found))
+                ):
                     pictures = self._timed(self._decode(chain((found,), packets), sought=True))
                     head = next(pictures, None)
                     if head is not None and (head.is_damaged or head.is_stand_in):
                         break
                     if head is not None and head.time <= since:
+                        self._sought_from = since
                         return chain((head,), pictures)
             except (av.FFmpegError, InputError):
                 break  # where there is real damage, it is met again from the front
-            back = 2 * back + 1
+            back = 2 * back + Fraction(1, 4)
+        return None
+
+    def _from_front(self) -> Iterator[_Timed]:
+        """All pictures, of the file opened anew."""
         index = self._stream.index
         self._container.close()
         self._container = open_container(self.path, self._max_pixels)
@@ -350,7 +432,7 @@ class VideoReader:
             raise InputError(f"{self.path}: holds no video{only}; choose a file with a picture track")
         stream = streams[0]
         if len(streams) > 1:
-            self.notes.append(f"{self.path.name}: holds {len(streams)} video streams, only the first is used")
+            self.notes.append(Warn(f"{self.path.name}: holds {len(streams)} video streams, only the first is used"))
         if stream.codec_context is None:
             raise InputError(
                 f"{self.path}: its video codec is unknown here; convert it to a common one such as H.264 first"
@@ -381,7 +463,7 @@ class VideoReader:
                 if before is None:
                     early.append(time)
                 elif time > before.time:
-                    before = replace(before, time=time, length=Fraction(0), is_stand_in=True)
+                    before = replace(before, time=time, length=Fraction(0), is_stand_in=not picture.is_meant)
                     yield before
                 continue
             for lost in early:
@@ -424,6 +506,7 @@ class VideoReader:
             yield from _with_pictures(filter_.flush())
 
     def _say_interlaced(self) -> None:
+        self._said_interlaced = True
         line = f"{self.path.name}: is interlaced, "
         line += (
             "each picture is made whole by bwdif, one for each (--deinterlace off leaves them woven)"
@@ -449,7 +532,7 @@ class VideoReader:
         leans on what lies before it, is skipped. sought: this is not where the file begins.
         """
         end = Fraction(0)
-        started, skipped, begin = False, 0, None
+        started, begin = False, None
         promises = self._promises = Slots() if self._lacks_order else Promises(self._average_rate(), self._time_base)
         try:
             for packet in packets:
@@ -464,14 +547,16 @@ class VideoReader:
                         begin = packet.pts
                 if started and (begin is None or packet.pts is None or packet.pts >= begin):
                     promises.sent(packet)
+                if not packet.size and packet.pts is not None:
+                    continue  # means the picture before; to a decoder it would mean the end
                 for picture in self._decode_packet(packet, started=started):
                     if isinstance(picture, Lost):
                         if started or self.frames_read:
                             yield from promises.failed(packet)
                         else:
-                            skipped += 1
+                            self._skipped += not sought
                     elif picture.is_corrupt and begin is not None and picture.pts is not None and picture.pts < begin:
-                        skipped += 1
+                        self._skipped += not sought
                     else:
                         self.frames_read += 1
                         yield from promises.shown(picture)
@@ -479,9 +564,11 @@ class VideoReader:
                 yield from promises.rest()
         except av.FFmpegError as error:
             raise self._damaged(f"cannot be read further ({error.strerror})") from error
-        if skipped and self.frames_read and not sought:
+        if self._skipped and self.frames_read and not sought:
             self.notes.append(
-                f"{self.path.name}: begins between two keyframes of its codec, {skipped} pictures are skipped"
+                Warn(
+                    f"{self.path.name}: begins between two keyframes of its codec, {self._skipped} pictures are skipped"
+                )
             )
         self._check_end(end)
 
@@ -505,12 +592,15 @@ class VideoReader:
         """Where the container states a duration but no size, a missing end shows only here; so does a damaged one."""
         if not self.frames_read:
             return
+        self._check_parts()
         if self._declares_size:
             stated = _stated_end(self._stream)
             if stated is not None and stated - end > 2 / self._average_rate():
                 self.notes.append(
-                    f"{self.path.name}: its pictures end at {float(end):.2f} s of {float(stated):.2f} s, what follows "
-                    "is damaged or missing"
+                    Warn(
+                        f"{self.path.name}: its pictures end at {float(end):.2f} s of {float(stated):.2f} s, what "
+                        "follows is damaged or missing"
+                    )
                 )
             return
         declared = self._container.duration if self._states_length else None
@@ -519,6 +609,18 @@ class VideoReader:
         expected = Fraction((self._container.start_time or 0) + declared, _MICROSECONDS)
         if expected - end > max(_LARGEST_SHORTFALL_SECONDS, 2 / self._average_rate()):
             raise self._damaged(f"is cut off: it ends at {float(end):.2f} s of {float(expected):.2f} s")
+
+    def _check_parts(self) -> None:
+        """Says where Matroska is not as it was written, which neither its demuxer nor, often, the decoder notices."""
+        if self._bytes is not None or not isinstance(self.path, Path) or "matroska" not in self._container.format.name:
+            return
+        if places := damaged_parts(self.path, self._sought_from):
+            self.notes.append(
+                Warn(
+                    f"{self.path.name}: {len(places)} of its parts are damaged, the first at {float(places[0]):.2f} s "
+                    "or later: pictures and sound there may be wrong or missing"
+                )
+            )
 
     def _damaged(self, what: str) -> InputError:
         hint = WHOLE_PART if self._bytes is None else "look for an error of the program that wrote it"
@@ -557,9 +659,9 @@ class VideoReader:
         if not exact:
             alpha = any(component.is_alpha for component in first.format.components)
             lost = "its alpha (transparency) is left out" if alpha else "not all of it is kept"
-            self.notes.append(f"{self.path.name}: pixel format {source_name} is read as {pix_fmt.name}, {lost}")
+            self.notes.append(Warn(f"{self.path.name}: pixel format {source_name} is read as {pix_fmt.name}, {lost}"))
         if stream.metadata.get("alpha_mode") == "1":
-            self.notes.append(f"{self.path.name}: its alpha (transparency) is left out")
+            self.notes.append(Warn(f"{self.path.name}: its alpha (transparency) is left out"))
         if first.interlaced_frame:
             self._say_interlaced()
         self._unturned = pix_fmt
@@ -620,7 +722,7 @@ class VideoReader:
         except ValueError:  # as in _display_matrix
             mastering, light, left_out = None, None, []
         if left_out:
-            self.notes.append(f"{name}: {' and '.join(left_out)} cannot be carried, left out")
+            self.notes.append(Warn(f"{name}: {' and '.join(left_out)} cannot be carried, left out"))
         location = chroma_location(self._stream) if pix_fmt.chroma_shift_x else TAG_LOCATION_UNSPECIFIED
         # Left is what untagged means.
         location = TAG_LOCATION_UNSPECIFIED if location == TAG_LOCATION_LEFT else location
@@ -633,8 +735,10 @@ class VideoReader:
         left_out = sorted({stream.type for stream in self._container.streams if stream.type in ("audio", "subtitle")})
         if left_out:
             self.notes.append(
-                f"{self.path}: {' and '.join(left_out)} left out, a pipe cannot be read a second time for them; name "
-                "the file instead, or add them to the outputs afterwards"
+                Warn(
+                    f"{self.path}: {' and '.join(left_out)} left out, a pipe cannot be read a second time for them; "
+                    "name the file instead, or add them to the outputs afterwards"
+                )
             )
         if is_untimed(self._container) and rate is None:
             self.notes.append(f"{self.path}: pictures at {info.average_rate} per second; --rate-in tells another rate")
@@ -660,8 +764,10 @@ class VideoReader:
         if _tags(picture) != self._tags:
             self._tags = _tags(picture)
             self.notes.append(
-                f"{self.path.name}: its colour tags change after {self._handed_out} frames ({float(time):.2f} s); "
-                "those of the first are used throughout"
+                Warn(
+                    f"{self.path.name}: its colour tags change after {self._handed_out} frames ({float(time):.2f} s); "
+                    "those of the first are used throughout"
+                )
             )
         self._handed_out += 1
         planes = planes_of(picture, self._unturned, full_range=info.colour.full_range)

@@ -13,7 +13,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,13 +22,14 @@ import av
 
 from vidtrans.errors import OutputError
 from vidtrans.files import write_atomically
+from vidtrans.video.seam import SegmentReport
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-FORMAT = "vidtrans-segments-1"
+FORMAT = "vidtrans-segments-2"
 MANIFEST = "manifest.json"
 _RECORD = struct.Struct("<qqqBI")  # pts, dts, duration in ticks; whether a decoder can start here; bytes that follow
 
@@ -40,12 +41,14 @@ class SegmentFacts:
     Attributes:
         frames: how many it holds; end: seconds, where its last one ends.
         byte_count, crc32: of its file.
+        report: what the run knows of it.
     """
 
     frames: int
     end: Fraction
     byte_count: int
     crc32: int
+    report: SegmentReport
 
 
 class SegmentStore:
@@ -103,14 +106,14 @@ class SegmentStore:
             self._crc32 = zlib.crc32(part, self._crc32)
             self._bytes += len(part)
 
-    def finish(self, frames: int, end: Fraction) -> None:
-        """The segment under way is complete: frames in it, seconds at which it ends."""
+    def finish(self, frames: int, end: Fraction, report: SegmentReport) -> None:
+        """The segment under way is complete: frames in it, seconds at which it ends, what is known of it."""
         assert self._file is not None, "a segment holds at least one packet"
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
         self._file = None
-        self.segments.append(SegmentFacts(frames, end, self._bytes, self._crc32))
+        self.segments.append(SegmentFacts(frames, end, self._bytes, self._crc32, report))
         self._write_manifest()
 
     def packets(self) -> Iterator[av.Packet[Any]]:
@@ -157,7 +160,7 @@ class SegmentStore:
         try:
             manifest = json.loads((self.folder / MANIFEST).read_text())
             same = manifest["format"] == FORMAT and manifest["identity"] == self._identity
-            rows = [SegmentFacts(**{**row, "end": Fraction(row["end"])}) for row in manifest["segments"]]
+            rows = [_facts(row) for row in manifest["segments"]]
             threads = int(manifest["threads"])
         except FileNotFoundError:
             return
@@ -176,9 +179,23 @@ class SegmentStore:
             )
 
     def _write_manifest(self) -> None:
-        rows = [{**asdict(facts), "end": str(facts.end)} for facts in self.segments]
+        rows = [
+            {
+                "frames": facts.frames,
+                "end": str(facts.end),
+                "byte_count": facts.byte_count,
+                "crc32": facts.crc32,
+                "report": facts.report.to_json(),
+            }
+            for facts in self.segments
+        ]
         manifest = {"format": FORMAT, "identity": self._identity, "threads": self.threads, "segments": rows}
         write_atomically(self.folder / MANIFEST, json.dumps(manifest, indent=1).encode())
+
+
+def _facts(row: dict[str, Any]) -> SegmentFacts:
+    report = SegmentReport.from_json(row["report"])
+    return SegmentFacts(row["frames"], Fraction(row["end"]), row["byte_count"], row["crc32"], report)
 
 
 def store_folder(output: Path) -> Path:

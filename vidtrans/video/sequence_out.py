@@ -15,6 +15,7 @@ import av
 import numpy as np
 
 from vidtrans.errors import OutputError
+from vidtrans.remarks import Warn
 from vidtrans.video.contract import Output
 from vidtrans.video.encoder import EncoderOptions, encoder_settings, find_encoder
 from vidtrans.video.frame import Frame, PixelFormat
@@ -84,7 +85,7 @@ class ImageWriter(Output):
         self._pix_fmt = pix_fmt
         self._shapes = pix_fmt.plane_shapes(width, height)
         self._steady = steady
-        self._uneven = 0
+        self._is_uneven = False
         self._given = 0
         self._made_folder = not path.parent.exists()
         try:
@@ -114,7 +115,11 @@ class ImageWriter(Output):
         """
         if frame.pix_fmt != self._pix_fmt or tuple(plane.shape for plane in frame.planes) != self._shapes:
             raise ValueError(f"frame of {frame.pix_fmt.name} {frame.width}x{frame.height} does not fit")
-        self._uneven += self._steady.off(frame.time) is not None
+        if self._steady.off(frame.time) is not None and not self._is_uneven:
+            self._is_uneven = True
+            self.notes.append(
+                Warn(f"{self._path}: images hold no times and the frame rate varies; --fps gives an even one")
+            )
         picture = _picture(frame, str(self._context.pix_fmt))
         picture.pts = self._given
         self._given += 1
@@ -132,8 +137,6 @@ class ImageWriter(Output):
             path.unlink(missing_ok=True)
         if stale:
             self.notes.append(f"{self._path}: {len(stale)} images of a longer sequence removed")
-        if self._uneven:
-            self.notes.append(f"{self._path}: images hold no times and the frame rate varies; --fps gives an even one")
 
     def _store(self, picture: av.VideoFrame | None) -> None:
         try:

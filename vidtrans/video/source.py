@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from vidtrans.errors import InputError, UsageError
 from vidtrans.video.byte_stream import ByteStream
@@ -19,6 +19,7 @@ from vidtrans.video.input_form import SAYS_ITSELF, InputForm, is_glob, is_patter
 from vidtrans.video.local_file import DEFAULT_MAX_PIXELS, Source, check_whole, source_named
 from vidtrans.video.raw import open_raw
 from vidtrans.video.reader import VideoInfo, VideoReader
+from vidtrans.video.seam import FRONT_ONLY, Seam
 from vidtrans.video.y4m import MAGIC, open_y4m
 
 
@@ -72,6 +73,18 @@ def open_source(
     if expect_frames is None:
         return source
     return _Expected(source, expect_frames, spoken(name) if isinstance(name, Path) else str(name))
+
+
+@runtime_checkable
+class Sought(Protocol):
+    """A source that may be able to go on where another one of the same input was."""
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether nothing was found wrong with the input so far."""
+
+    def continue_at(self, seam: Seam) -> str | None:
+        """Goes to frame number `seam.index`; or says in words why not, and then may stand anywhere."""
 
 
 @dataclass(frozen=True)
@@ -152,6 +165,15 @@ class _Expected:
         self._source = source
         self._count = count
         self._name = name
+        self._begin = 0
+
+    @property
+    def is_clean(self) -> bool:
+        return not isinstance(self._source, Sought) or self._source.is_clean
+
+    def continue_at(self, seam: Seam) -> str | None:
+        self._begin = seam.index
+        return self._source.continue_at(seam) if isinstance(self._source, Sought) else FRONT_ONLY
 
     def __enter__(self) -> _Expected:
         self._source.__enter__()
@@ -166,7 +188,7 @@ class _Expected:
         self._source.cancel()
 
     def __iter__(self) -> Iterator[Frame]:
-        count = 0
+        count = self._begin
         for frame in self._source:
             if count == self._count:
                 raise InputError(f"{self._name}: has more than the {count} frames that --expect-frames says")

@@ -98,7 +98,6 @@ def steady_info(
     container: str,
     codec: str,
     sample_aspect_ratio: Fraction | None = None,
-    display_matrix: tuple[int, ...] | None = None,
 ) -> VideoInfo:
     """The facts of a source whose frames are shown evenly.
 
@@ -127,5 +126,5 @@ def steady_info(
         codec=codec,
         audio_codecs=(),
         sample_aspect_ratio=sample_aspect_ratio,
-        display_matrix=display_matrix,
+        display_matrix=None,
     )

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -16,6 +15,7 @@ import av
 from av.video.frame import PictureType
 
 from vidtrans.errors import OutputError
+from vidtrans.remarks import Warn
 from vidtrans.stages import cores
 from vidtrans.video.carried import CarriedStreams
 from vidtrans.video.contract import Output
@@ -25,9 +25,10 @@ from vidtrans.video.frame import Colour, Frame, PixelFormat
 from vidtrans.video.local_file import Source
 from vidtrans.video.matroska import write_pixel_shape
 from vidtrans.video.picture import picture_of, repacked
+from vidtrans.video.seam import SegmentReport
 from vidtrans.video.segments import SegmentStore
 from vidtrans.video.shape import grown
-from vidtrans.video.video_stream import StreamShape, add_video_stream
+from vidtrans.video.video_stream import StreamShape, add_video_stream, encoder_like
 
 Packet: TypeAlias = "av.Packet[av.VideoStream]"
 OutputContainer: TypeAlias = "av.container.OutputContainer"
@@ -43,10 +44,16 @@ class Segment:
     """
 
     def __init__(
-        self, stream: av.VideoStream, owner: OutputContainer, pix_fmt: PixelFormat, colour: Colour, time_base: Fraction
+        self,
+        encoder: av.VideoStream | av.VideoCodecContext,
+        owner: OutputContainer | None,
+        pix_fmt: PixelFormat,
+        colour: Colour,
+        time_base: Fraction,
     ) -> None:
         self.frames = 0
-        self._stream = stream
+        self._encoder = encoder
+        self._context = encoder.codec_context if isinstance(encoder, av.VideoStream) else encoder
         self._owner = owner  # a stream lives as long as its container
         self._pix_fmt = pix_fmt
         self._colour = colour
@@ -63,7 +70,7 @@ class Segment:
         if held is None:
             return []
         self._varies |= held.duration != frame.duration
-        return self._timed(self._stream.encode(self._picture(held)))
+        return self._timed(self._encoder.encode(self._picture(held)))
 
     def flush(self) -> list[Packet]:
         """The packets still inside the encoder."""
@@ -72,7 +79,7 @@ class Segment:
         picture = self._picture(self._held)
         if self._varies:
             picture.pict_type = PictureType.I
-        packets = [*self._stream.encode(picture), *self._stream.encode(None)]
+        packets = [*self._encoder.encode(picture), *self._encoder.encode(None)]
         if self._delay is None:
             _stamp_decoding_times(packets)
         packets = self._timed(packets)
@@ -82,13 +89,13 @@ class Segment:
 
     def _picture(self, frame: Frame) -> av.VideoFrame:
         """The frame as the encoder takes it, its time in ticks."""
-        context = self._stream.codec_context
-        picture = picture_of(grown(frame.planes, self._pix_fmt, context.width, context.height), self._pix_fmt)
+        width, height = self._context.width, self._context.height
+        picture = picture_of(grown(frame.planes, self._pix_fmt, width, height), self._pix_fmt)
         picture.colorspace = self._colour.matrix_tag
         picture.color_range = self._colour.range_tag
         picture.color_primaries = self._colour.primaries
         picture.color_trc = self._colour.transfer
-        stored = self._stream.codec_context.pix_fmt
+        stored = self._context.pix_fmt
         if stored != self._pix_fmt.name:
             picture = repacked(picture, str(stored), full_range=self._colour.full_range)
         start = round(frame.time / self._time_base)
@@ -229,8 +236,8 @@ class VideoWriter(Output):
             raise
 
     @property
-    def segments_done(self) -> int:
-        return len(self._stored.segments) if self._stored else 0
+    def reports(self) -> Sequence[SegmentReport]:
+        return [facts.report for facts in self._stored.segments] if self._stored else ()
 
     @property
     def frames_continued(self) -> int:
@@ -270,16 +277,16 @@ class VideoWriter(Output):
         self._end = frame.time + frame.duration
         try:
             if self._segment is None:
-                # Nothing is written to this container: it is where a second encoder of the same settings comes from.
-                scratch = av.open(io.BytesIO(), "w", format=self._container.format.name)
-                stream, _ = add_video_stream(scratch, self._shape, self._encoder)
-                self._segment = Segment(stream, scratch, self._pix_fmt, self._colour, self._ticks)
+                encoder = encoder_like(self._stream, self._shape, self._encoder)
+                self._segment = Segment(encoder, None, self._pix_fmt, self._colour, self._ticks)
             self._take(self._segment.encode(frame))
         except (av.FFmpegError, OSError) as error:
             raise OutputError(f"{self.path}: cannot be written further ({error})") from error
 
-    def end_segment(self) -> None:
+    def end_segment(self, report: SegmentReport | None = None) -> None:
         """A segment ends after the frames so far; without new frames nothing ends.
+
+        report: what is known of it; where there is an identity there must be one.
 
         Raises:
             OutputError: the encoder or the disk refuses.
@@ -290,7 +297,8 @@ class VideoWriter(Output):
         try:
             self._take(self._segment.flush())
             if self._stored is not None:
-                self._stored.finish(self._segment.frames, self._end)
+                assert report is not None, "a segment that is kept has a report"
+                self._stored.finish(self._segment.frames, self._end, report)
         except (av.FFmpegError, OSError) as error:
             raise OutputError(f"{self.path}: cannot be written further ({error})") from error
         self._segment = None
@@ -311,7 +319,9 @@ class VideoWriter(Output):
                 self._carried.close()
             self._container.close()
             if self._pixel_shape is not None and not write_pixel_shape(self._partial, self._pixel_shape):
-                self.notes.append(f"{self.path.name}: the shape of pixels ({self._pixel_shape}) could not be declared")
+                self.notes.append(
+                    Warn(f"{self.path.name}: the shape of pixels ({self._pixel_shape}) could not be declared")
+                )
             with self._partial.open("rb+") as file:
                 os.fsync(file.fileno())
         except (av.FFmpegError, OSError) as error:

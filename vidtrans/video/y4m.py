@@ -7,12 +7,14 @@ bits and the range, FFmpeg's libavformat/yuv4mpegenc.c and yuv4mpegdec.c.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from vidtrans.errors import InputError
+from vidtrans.remarks import Warn
 from vidtrans.video.byte_stream import ByteStream
 from vidtrans.video.colour_names import NOTHING_TOLD, Told
+from vidtrans.video.frame import TAG_LOCATION_LEFT, TAG_LOCATION_UNSPECIFIED
 from vidtrans.video.layout import LAYOUTS, Layout
 from vidtrans.video.local_file import DEFAULT_MAX_PIXELS, check_frame_size
 from vidtrans.video.raw import PlanesReader, cut_off
@@ -33,6 +35,8 @@ PIX_FMT_OF_CHROMA = {
     **{f"{sampling}p{bits}": f"yuv{sampling}p{bits}le" for sampling in (420, 422, 444) for bits in (10, 12)},
     **{f"mono{bits}": f"gray{bits}le" for bits in (10, 12)},
 }
+# Where the samples of 4:2:0 sit, FFmpeg's numbers: left, centre, top left. Deeper pictures have no word for it.
+LOCATION_OF_CHROMA = {"420jpeg": 2, "420mpeg2": TAG_LOCATION_LEFT, "420paldv": 3, "420": 2}
 # What streams without the word are.
 DEFAULT_CHROMA = "420jpeg"
 INTERLACING = {"t": "top field first", "b": "bottom field first", "m": "in parts"}
@@ -150,14 +154,19 @@ def open_y4m(
         frames=frames or None,
         pix_fmt=layout.pix_fmt,
         source_pix_fmt=layout.name,
-        colour=untagged_colour(layout.pix_fmt, width, height, full_range=header.full_range, told=told),
+        colour=replace(
+            untagged_colour(layout.pix_fmt, width, height, full_range=header.full_range, told=told),
+            chroma_location=LOCATION_OF_CHROMA.get(header.chroma, TAG_LOCATION_UNSPECIFIED),
+        ),
         container="yuv4mpegpipe",
         codec="rawvideo",
         sample_aspect_ratio=header.aspect,
     )
     reader = PlanesReader(stream, info, layout, span, begin=lambda number: _begins(stream, number))
     if rate is None and header.rate is None:
-        reader.notes.append(f"{stream.name}: states no frame rate, {taken} per second is used; --rate-in tells another")
+        reader.notes.append(
+            Warn(f"{stream.name}: states no frame rate, {taken} per second is used; --rate-in tells another")
+        )
     return reader
 
 
