@@ -153,6 +153,11 @@ class Run:
         if self.ranks.is_first:
             write_atomically(folder / "recipe.json", json.dumps(recipe.to_json(), indent=1).encode())
 
+    @property
+    def model(self) -> Any:
+        """The averaged networks in float32, as they are saved."""
+        return copy.deepcopy(self.average).float() if self.options.precision == "fp64" else self.average
+
     def _optimisers_of(self, parameters: Iterable[nn.Parameter], kind: str) -> Optimisers:
         options = self.options
         scaler = torch.amp.GradScaler(self.device.type, enabled=options.precision == "fp16")
@@ -210,8 +215,8 @@ class Run:
         if not self.ranks.is_first:
             return
         names = [domain.name for domain in self.net.domains]
-        self.journal.picture(self.step, pictures.samples(self.average, self._samples(self.step), names))
-        self.journal.picture(self.step, pictures.between(self.average, self._moments, names), "between")
+        self.journal.picture(self.step, pictures.samples(self.model, self._samples(self.step), names))
+        self.journal.picture(self.step, pictures.between(self.model, self._moments, names), "between")
 
     @cached_property
     def _moments(self) -> list[Tensor]:
@@ -225,7 +230,7 @@ class Run:
         if kind == "none" or not self.ranks.is_first:
             return None
         self.batches.settle()
-        value = score(kind, self.average, self.held_back, self.device)
+        value = score(kind, self.model, self.held_back, self.device)
         self.journal.scalars(self.step, {f"held_back_{kind}": value})
         return value
 

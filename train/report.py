@@ -49,7 +49,7 @@ def finish(run: Run) -> Path:
     Raises:
         OutputError: the run's folder cannot be written.
     """
-    quality = measure(run.recipe, run.average, run.held_back, run.device)
+    quality = measure(run.recipe, run.model, run.held_back, run.device)
     try:
         run.write_model(run.folder / MODEL, quality)
     except OSError as error:
