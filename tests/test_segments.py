@@ -38,6 +38,7 @@ import vidtrans.pipeline as pipeline
 from vidtrans.video import segments
 from vidtrans.cli import main
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are born deaf to it
 pipeline.SEGMENT_FRAMES = int(sys.argv[1])
 method, left, kind = sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 if method != "never":
