@@ -19,6 +19,7 @@ import json
 import os
 import random
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -202,7 +203,8 @@ def run_mutant(mutant: Path, folder: Path) -> str:
     for path in outputs:
         if (count := counted(path)) != summary.frames_out:
             return f"PARTIAL: {count} frames in {path.name}, not {summary.frames_out}"
-    return "damaged" if any("damaged" in note or "left out" in note for note in summary.notes) else "whole"
+    damage = ("damaged", "frames left out", "pictures are skipped")
+    return "damaged" if any(word in note for note in summary.notes for word in damage) else "whole"
 
 
 def tiny_model(known: list[object] = []) -> object:  # noqa: B006 (made once)
@@ -242,8 +244,8 @@ def child() -> None:
     answers.flush()
     for line in sys.stdin:
         mutant, folder = json.loads(line)
-        for old in Path(folder).iterdir():
-            old.unlink()
+        for old in Path(folder).iterdir():  # also what a run that failed late has finished, to be continued
+            shutil.rmtree(old) if old.is_dir() else old.unlink()
         result = run_mutant(Path(mutant), Path(folder))
         answers.write(json.dumps([result, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10]) + "\n")
         answers.flush()
