@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vidtrans.checkpoint import load_model, save_model
-from vidtrans.library import record_hash
+from vidtrans.model_library import record_hash
 from vidtrans.train.data import street_hash
 from vidtrans.train.evaluate import BLIND_SEEDS, HELD_OUT_SEEDS, STARTS, evaluate_street, table
 from vidtrans.train.recipe import load_recipe
@@ -46,9 +46,10 @@ python benchmarks/publish_street.py runs/street
 
 In self-training a small helper network names the photos, from what the averaged model makes of them, the photos' own
 edges and the unpaired labels' shares of classes by place (`train/self_training.py`, docs/method.md). Of the shipped
-weights the first two runs were made before the last was a recipe, by the same terms: 5,200 steps, and 1,400 in which
-the helper learned by Adam at 1e-3 and not by Muon. What a run of all three by the recipes as they stand gives has not
-been measured yet.
+weights the first two runs were made before `street` was a recipe: 5,200 steps of `street-start` as it then was, and
+1,400 by a development script of the same terms and weights, whose helper learned by Adam at 1e-3 and not by Muon,
+had 150 steps to itself beforehand, and counted in full from the first step. What all three give by the recipes as they
+stand has not been measured yet.
 
 {training}
 

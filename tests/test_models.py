@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from vidtrans import cli, library
+from vidtrans import cli, model_library
 from vidtrans.checkpoint import load_model, save_model
 from vidtrans.errors import InputError, OutputError, UsageError
-from vidtrans.library import BUNDLED, file_hash, find_model, models_folder, named_models, recorded_hash
 from vidtrans.model_card import card_text, figures_table, read_card
 from vidtrans.model_care import export_half, export_openvino, verify_model
+from vidtrans.model_library import BUNDLED, file_hash, find_model, models_folder, named_models, recorded_hash
 from vidtrans.nets.contract import Domain
 from vidtrans.nets.jwdm import JWDM, JWDMConfig
 
@@ -133,7 +133,7 @@ def test_damage_is_found(tmp_path: Path, tiny_model: Path, models: Callable[...,
     path = tmp_path / "m.safetensors"
     data = bytearray(tiny_model.read_bytes())
     path.write_bytes(data)
-    digest = library.record_hash(path)
+    digest = model_library.record_hash(path)
     assert verify_model(str(path)) == (digest, True)
     data[-3] ^= 1  # a bit of a weight: the header cannot tell
     path.write_bytes(data)
@@ -182,7 +182,7 @@ def test_the_card_is_what_the_file_says(tmp_path: Path, models: Callable[..., tu
 
 def test_lists_and_cards_need_no_torch() -> None:
     program = (
-        "import sys; from vidtrans.library import find_model, named_models\n"
+        "import sys; from vidtrans.model_library import find_model, named_models\n"
         "from vidtrans.model_card import card_text, read_card\n"
         "print(len([card_text(read_card(found)) for found in named_models()]), 'torch' in sys.modules)"
     )

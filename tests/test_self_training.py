@@ -10,7 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from vidtrans.checkpoint import Model, load_model, save_model
 from vidtrans.errors import UsageError
+from vidtrans.nets.jwdm import JWDM
 from vidtrans.train import losses
 from vidtrans.train.draws import Draws
 from vidtrans.train.loop import Run
@@ -42,6 +44,14 @@ def recipe_with(warmup: int = 1, **loss: Any) -> Recipe:
             },
         }
     )
+
+
+def start_of(recipe: Recipe, folder: Path) -> Model:
+    """What a finished run would leave: a model of the recipe's networks."""
+    path = folder / "start.safetensors"
+    torch.manual_seed(1)
+    save_model(path, JWDM(recipe.net_config()), trained={})
+    return load_model(path)
 
 
 def test_edges_by_hand() -> None:
@@ -95,7 +105,8 @@ def test_classes_that_photos_lack_are_favoured_where_labels_have_them() -> None:
 
 
 def test_the_labeller_learns_beside_the_model_and_is_no_part_of_it(tmp_path: Path) -> None:
-    run = Run(recipe_with(self_weight=0.3, edge_weight=0.2), tmp_path / "run", cache=tmp_path)
+    recipe = recipe_with(self_weight=0.3, edge_weight=0.2)
+    run = Run(recipe, tmp_path / "run", cache=tmp_path, init_from=start_of(recipe, tmp_path))
     assert not any("labeller" in name for name, _ in run.net.named_parameters())
     before = [parameter.clone() for parameter in run.step_module.helpers()]
     seen: list[dict[str, float]] = []
@@ -109,15 +120,22 @@ def test_the_labeller_learns_beside_the_model_and_is_no_part_of_it(tmp_path: Pat
 
 def test_a_resumed_run_with_a_labeller_equals_an_uninterrupted_one(tmp_path: Path) -> None:
     recipe = recipe_with(self_weight=0.3, edge_weight=0.2)
-    whole = Run(recipe, tmp_path / "whole", cache=tmp_path)
+    start = start_of(recipe, tmp_path)
+    whole = Run(recipe, tmp_path / "whole", cache=tmp_path, init_from=start)
     whole.advance()
-    first = Run(recipe, tmp_path / "parts", cache=tmp_path)
+    first = Run(recipe, tmp_path / "parts", cache=tmp_path, init_from=start)
     first.advance(2)
     second = Run(recipe, tmp_path / "parts", cache=tmp_path)
     second.resume()
     second.advance()
     expected = whole.step_module.state_dict()
     assert all(torch.equal(tensor, expected[name]) for name, tensor in second.step_module.state_dict().items())
+
+
+def test_names_are_not_learned_from_random_networks(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--init-from"):
+        Run(recipe_with(self_weight=0.3), tmp_path / "run", cache=tmp_path)
+    assert not list(tmp_path.iterdir())  # nothing was rendered first
 
 
 def test_without_weights_there_is_no_labeller(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ import vidtrans.checkpoint
 from vidtrans.checkpoint import save_model
 from vidtrans.cli import main
 from vidtrans.errors import InputError, OutputError, UsageError, VidtransError
-from vidtrans.library import BUNDLED
+from vidtrans.model_library import BUNDLED
 from vidtrans.nets.contract import Domain
 from vidtrans.nets.jwdm import JWDM, JWDMConfig
 from vidtrans.options import UpsampleOptions

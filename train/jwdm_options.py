@@ -96,6 +96,11 @@ class LossOptions:
         one_of("loss.between_motion", self.between_motion, ("none", "flow"))
         one_of("loss.label_cost", self.label_cost, ("l1", "cross_entropy"))
 
+    @property
+    def needs_start(self) -> bool:
+        """Whether the run must begin from a finished model: untrained networks have no names to teach."""
+        return self.self_weight > 0.0
+
     def check(self, recipe: Recipe) -> None:
         """Whether the rest of the recipe fits.
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from vidtrans.errors import InputError, OutputError, UsageError
-from vidtrans.library import RUN_MODEL
+from vidtrans.model_library import RUN_MODEL
 from vidtrans.tensor_header import read_header
 from vidtrans.train.keep_options import KeepOptions
 

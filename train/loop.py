@@ -96,6 +96,11 @@ class Run:
         self.ranks = ranks or Ranks()
         self.device = self.ranks.device or training_device(device)
         self.report = report
+        if recipe.loss.needs_start and init_from is None and not (folder / STATE).is_file():
+            raise UsageError(
+                "this recipe learns from what a model already names: start it from a finished one with --init-from, "
+                "such as a run of street-start for street, or set loss.self_weight=0"
+            )
         folder.mkdir(parents=True, exist_ok=True)
         self.frames: list[Frames] = []
         self.held_back: list[Frames] = []

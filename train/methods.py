@@ -14,7 +14,8 @@ class Method(NamedTuple):
     Attributes:
         family: of its networks (nets.FAMILIES).
         step: module:class of its step.Step.
-        options: module:class of the recipe's [loss], a frozen dataclass with `check(recipe)`.
+        options: module:class of the recipe's [loss], a frozen dataclass with `check(recipe)` and
+            `needs_start`, whether a run cannot begin from random networks.
     """
 
     family: str

@@ -12,8 +12,8 @@ from typing import Any
 
 from vidtrans.errors import OutputError, VidtransError
 from vidtrans.files import write_atomically
-from vidtrans.library import Found
 from vidtrans.model_card import domain_in_words, figures_table, other_figures, read_card
+from vidtrans.model_library import Found
 from vidtrans.text import plain
 from vidtrans.train.charts import Curve, chart
 from vidtrans.train.held_back import measure

@@ -61,7 +61,12 @@ def load_state(
                 index, slot = key.split("/")
                 state.setdefault(int(index), {})[slot] = tensor
             optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
-    except (FileNotFoundError, SafetensorError, RuntimeError, ValueError) as error:
+    except RuntimeError as error:
+        raise InputError(
+            f"{path} cannot be resumed from: its networks have another shape than the recipe's; give the recipe and "
+            "the --set that the run was started with"
+        ) from error
+    except (FileNotFoundError, SafetensorError, ValueError) as error:
         raise InputError(f"{path} cannot be resumed from: {str(error).splitlines()[0]}") from error
     return dict(json.loads(metadata["facts"]))
 

@@ -13,7 +13,7 @@ from safetensors.torch import save
 
 from vidtrans.errors import UsageError
 from vidtrans.files import write_atomically
-from vidtrans.library import FORMAT, file_hash, find_model
+from vidtrans.model_library import FORMAT, file_hash, find_model
 from vidtrans.nets import make_net
 from vidtrans.tensor_header import read_header
 
@@ -59,7 +59,7 @@ def save_model(
 
 
 def load_model(name: str | Path) -> Model:
-    """The model of that name, path or run folder (see library.find_model).
+    """The model of that name, path or run folder (see model_library.find_model).
 
     Raises:
         UsageError: no such model, or the file is not one.

@@ -14,7 +14,7 @@ from vidtrans import __version__
 from vidtrans.engines import ENGINES, choose, unusable
 from vidtrans.engines.cache import cache_folder
 from vidtrans.engines.latents_triton import why_unavailable
-from vidtrans.library import models_folder, named_models
+from vidtrans.model_library import models_folder, named_models
 from vidtrans.video.encoder import encoders_here
 
 # distribution -> what needs it

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vidtrans.errors import UsageError
-from vidtrans.library import FORMAT, Found, file_hash, recorded_hash
+from vidtrans.model_library import FORMAT, Found, file_hash, recorded_hash
 from vidtrans.tensor_header import read_header
 
 _SPELLINGS = {"iou": "IoU", "db": "dB", "psnr": "PSNR", "l1": "L1", "ssim": "SSIM", "fps": "frames per second"}

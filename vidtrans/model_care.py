@@ -11,7 +11,7 @@ import torch
 from vidtrans.checkpoint import Model, load_model, save_model
 from vidtrans.errors import InputError, OutputError, UsageError
 from vidtrans.files import write_atomically
-from vidtrans.library import checked_hash, file_hash, find_model, recorded_hash
+from vidtrans.model_library import checked_hash, file_hash, find_model, recorded_hash
 from vidtrans.nets.contract import direction, padded_size
 
 _OPENVINO_PRECISIONS = ("fp32", "fp16")

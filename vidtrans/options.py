@@ -65,7 +65,7 @@ class UpsampleOptions:
         labels: of label domains: "rgb" writes the palette's colours, "index" each pixel's class number as lossless
             grey.
         overwrite: whether files of those names may be replaced.
-        model: a name (see library.named_models), a model file or a run folder.
+        model: a name (see model_library.named_models), a model file or a run folder.
         engine: a name in engines.ENGINES, or "auto"; device: "cpu", "cuda", "cuda:1" ... or "auto".
         precision: of the network's arithmetic: "fp32", "bf16", "fp16", "int8"; "auto" is the engine's choice.
         size: (width, height) in pixels at which the network works; None: the height it was trained at, with the

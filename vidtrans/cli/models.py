@@ -27,8 +27,8 @@ def list_(as_json: bool) -> None:
     import json
 
     from vidtrans.errors import VidtransError
-    from vidtrans.library import models_folder, named_models
     from vidtrans.model_card import domain_in_words, read_card
+    from vidtrans.model_library import models_folder, named_models
 
     rows = []
     for found in named_models():
@@ -57,8 +57,8 @@ def info(model: str, as_json: bool) -> None:
     """Print the card of MODEL in Markdown: file, hash, network, domains, training, held-out figures."""
     import json
 
-    from vidtrans.library import find_model
     from vidtrans.model_card import card_text, read_card
+    from vidtrans.model_library import find_model
 
     card = read_card(find_model(model))
     if as_json:
@@ -78,8 +78,8 @@ def add(source: Path, name: str | None, sha256: str | None, overwrite: bool) -> 
 
     It is verified first (see verify), and its hash is recorded.
     """
-    from vidtrans.library import copy_in, find_model, place_for
     from vidtrans.model_care import verify_model
+    from vidtrans.model_library import copy_in, find_model, place_for
 
     found = find_model(str(source.absolute()))
     name = name or (source.absolute().name if found.kind == "run" else found.path.stem)
@@ -99,8 +99,8 @@ def verify(models: tuple[str, ...], sha256: str | None) -> None:
     domains. Exit code 3 if one is damaged, after all have been checked.
     """
     from vidtrans.errors import InputError, UsageError, VidtransError
-    from vidtrans.library import named_models
     from vidtrans.model_care import verify_model
+    from vidtrans.model_library import named_models
 
     names = models or tuple(found.name for found in named_models())
     if sha256 is not None and len(names) != 1:
