@@ -125,10 +125,9 @@ class Methods:
         made = {}
         for domain in self.engine.domains:
             composer = self.composers[domain, detail]
-            decoded = item.right[domain] if item.right else None
-            made[domain] = np.stack(
-                [as_rgb(frame) for frame in composer.frames(item.interval, item.outputs[domain], decoded, item.motion)]
-            )
+            ends = item.left["scene"], item.right["scene"] if item.right else None
+            frames = composer.frames(item.interval, item.outputs[domain], *ends, item.motion)
+            made[domain] = np.stack([as_rgb(frame) for frame in frames])
         return Made(made["scene"], STREET.nearest(made["segmentation"]))
 
 

@@ -65,7 +65,11 @@ def alone(options: UpsampleOptions) -> dict[str, tuple[float, float]]:
                     frame
                     for item in decoded
                     for frame in composer.frames(
-                        item.interval, item.outputs[domain], item.right[domain] if item.right else None, item.motion
+                        item.interval,
+                        item.outputs[domain],
+                        item.left[source],
+                        item.right[source] if item.right else None,
+                        item.motion,
                     )
                 ]
                 for domain, composer in zip(engine.domains, composers, strict=True)

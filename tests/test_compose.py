@@ -55,7 +55,7 @@ def test_detail_is_carried_as_the_contract_says(name: str) -> None:
     pix_fmt = PIXEL_FORMATS[name]
     left, right = (random_frame(seed, seed, name) for seed in (0, 1))
     decoded = torch.rand(FACTOR + 1, 3, 14, 22) * 2 - 1
-    frames = composer(name=name).frames(interval(left, right), decoded[:-1], decoded[-1])
+    frames = composer(name=name).frames(interval(left, right), decoded[:-1], decoded[0], decoded[-1])
 
     planes = rgb_to_planes((decoded + 1) / 2, pix_fmt, BT601)
     for k, frame in enumerate(frames):
@@ -72,14 +72,14 @@ def test_a_still_picture_does_not_pulse() -> None:
     frame = random_frame(3, 0)
     again = Frame(frame.planes, Fraction(1), Fraction(1), frame.pix_fmt, frame.colour)
     decoded = (torch.rand(1, 3, 7, 11) * 2 - 1).expand(FACTOR, -1, -1, -1)  # half size: what a soft decoder gives
-    for made in composer().frames(interval(frame, again), decoded, decoded[0]):
+    for made in composer().frames(interval(frame, again), decoded, decoded[0], decoded[0]):
         assert all((a == b).all() for a, b in zip(made.planes, frame.planes, strict=True))
 
 
 def test_without_detail_keyframes_stay_exact_and_the_rest_is_the_raw_decoding() -> None:
     left, right = random_frame(0, 0), random_frame(1, 1)
     decoded = torch.rand(FACTOR + 1, 3, 14, 22) * 2 - 1
-    frames = composer(detail=False).frames(interval(left, right), decoded[:-1], decoded[-1])
+    frames = composer(detail=False).frames(interval(left, right), decoded[:-1], decoded[0], decoded[-1])
     assert all((a == b).all() for a, b in zip(frames[0].planes, left.planes, strict=True))
     raw = rgb_to_planes((decoded[2:3] + 1) / 2, PIXEL_FORMATS["yuv420p"], BT601)
     for got, want in zip(frames[2].planes, raw, strict=True):
@@ -89,27 +89,66 @@ def test_without_detail_keyframes_stay_exact_and_the_rest_is_the_raw_decoding() 
 def test_a_gap_whose_outputs_do_not_begin_with_its_keyframe_carries_the_same_detail() -> None:
     whole = interval(random_frame(0, 0), random_frame(1, 1))
     decoded = torch.rand(FACTOR + 1, 3, 14, 22) * 2 - 1
-    wanted = composer().frames(whole, decoded[:-1], decoded[-1])
+    wanted = composer().frames(whole, decoded[:-1], decoded[0], decoded[-1])
     part = Interval(whole.left, whole.right, whole.instants[2:])
-    frames = composer().frames(part, decoded[2:-1], decoded[-1], left_decoded=decoded[0])
+    frames = composer().frames(part, decoded[2:-1], decoded[0], decoded[-1])
     assert [frame.time for frame in frames] == [Fraction(2, 4), Fraction(3, 4)]
     for frame, same in zip(frames, wanted[2:], strict=True):
         assert all((a == b).all() for a, b in zip(frame.planes, same.planes, strict=True))
 
 
-def test_a_translation_takes_nothing_from_the_input() -> None:
+@pytest.mark.parametrize("domain", [PHOTO, LABELS])
+def test_a_translation_without_detail_takes_nothing_from_the_input(domain: Domain) -> None:
+    """Labels take none whatever is asked: a class and a half is no class."""
     left, right = random_frame(0, 0), random_frame(1, 1)
-    decoded = torch.rand(FACTOR, 3, 14, 22) * 2 - 1
-    frames = composer(source=False).frames(interval(left, right), decoded, decoded[0])
-    other = composer(source=False).frames(interval(right, left), decoded, decoded[1])
+    decoded = torch.rand(FACTOR, 10 if domain.is_label else 3, 14, 22) * 2 - 1
+    source = torch.rand(2, 3, 14, 22) * 2 - 1
+    plain = composer(domain, source=False, detail=domain.is_label)
+    frames = plain.frames(interval(left, right), decoded, source[0], source[1])
+    other = plain.frames(interval(right, left), decoded, source[1], source[0])
     for a, b in zip(frames, other, strict=True):
         assert all((p == q).all() for p, q in zip(a.planes, b.planes, strict=True))
+
+
+@pytest.mark.parametrize("name", ["yuv420p", "yuv444p10le"])
+def test_a_translated_photo_has_the_detail_of_the_input(name: str) -> None:
+    """Y(D'(t)) + (1 - t) (y0 - Y(D(0))) + t (y1 - Y(D(1))): D' the translation, D the source's own decoding."""
+    pix_fmt = PIXEL_FORMATS[name]
+    left, right = (random_frame(seed, seed, name) for seed in (0, 1))
+    translated, source = torch.rand(FACTOR, 3, 7, 11) * 2 - 1, torch.rand(2, 3, 14, 22) * 2 - 1
+    frames = composer(name=name, source=False).frames(interval(left, right), translated, source[0], source[1])
+    large = torch.nn.functional.interpolate(translated, (14, 22), mode="bilinear", align_corners=False)
+    planes, own = (rgb_to_planes((x + 1) / 2, pix_fmt, BT601) for x in (large, source))
+    for k, frame in enumerate(frames):
+        t = k / FACTOR
+        for got, y, d, y0, y1 in zip(frame.planes, planes, own, left.planes, right.planes, strict=True):
+            want = y[k] + (1 - t) * (torch.tensor(y0.astype(float)) - d[0])
+            want = want + t * (torch.tensor(y1.astype(float)) - d[1])
+            assert np.abs(got.astype(float) - want.clamp(0, pix_fmt.max_code).numpy()).max() <= 0.501
+
+
+def test_a_translation_equal_to_the_source_is_the_input_itself() -> None:
+    left, right = random_frame(0, 0), random_frame(1, 1)
+    decoded = torch.rand(FACTOR + 1, 3, 14, 22) * 2 - 1
+    ours, theirs = (
+        composer(source=source).frames(interval(left, right), decoded[:-1], decoded[0], decoded[-1])
+        for source in (True, False)
+    )
+    for a, b in zip(ours, theirs, strict=True):
+        assert all((p == q).all() for p, q in zip(a.planes, b.planes, strict=True))
+
+
+def test_a_held_translation_keeps_the_detail_of_its_keyframe() -> None:
+    frame = random_frame(0, 5)
+    decoded = (torch.rand(1, 3, 14, 22) * 2 - 1).expand(FACTOR, -1, -1, -1)
+    for made in composer(source=False).frames(interval(frame, None), decoded, decoded[0], None):
+        assert all((a == b).all() for a, b in zip(made.planes, frame.planes, strict=True))
 
 
 def test_the_last_keyframe_is_held_exactly() -> None:
     frame = random_frame(0, 5)
     decoded = (torch.rand(1, 3, 14, 22) * 2 - 1).expand(FACTOR, -1, -1, -1)
-    for made in composer().frames(interval(frame, None), decoded, None):
+    for made in composer().frames(interval(frame, None), decoded, decoded[0], None):
         assert all((a == b).all() for a, b in zip(made.planes, frame.planes, strict=True))
 
 
@@ -117,7 +156,7 @@ def test_another_output_format_gets_one_conversion_for_keyframes_and_in_betweens
     frame = random_frame(0, 0)
     again = Frame(frame.planes, Fraction(1), Fraction(1), frame.pix_fmt, frame.colour)
     decoded = (torch.rand(1, 3, 14, 22) * 2 - 1).expand(FACTOR, -1, -1, -1)
-    frames = composer(name="yuv444p").frames(interval(frame, again), decoded, decoded[0])
+    frames = composer(name="yuv444p").frames(interval(frame, again), decoded, decoded[0], decoded[0])
     rgb = planes_to_rgb([torch.from_numpy(plane) for plane in frame.planes], frame.pix_fmt, BT601)
     for got, want in zip(frames[0].planes, rgb_to_planes(rgb, PIXEL_FORMATS["yuv444p"], BT601), strict=True):
         assert np.abs(got - want[0].clamp(0, 255).numpy()).max() <= 0.501
@@ -131,7 +170,7 @@ def test_another_output_format_gets_one_conversion_for_keyframes_and_in_betweens
 def test_labels_reach_the_encoder_in_pure_colours() -> None:
     scores = torch.randn(FACTOR, len(STREET), 5, 7)
     left = random_frame(0, 0, "gbrp")
-    frames = composer(LABELS, "gbrp", source=False).frames(interval(left, left), scores, None)
+    frames = composer(LABELS, "gbrp", source=False).frames(interval(left, left), scores, scores[0], None)
     for frame in frames:
         green, blue, red = frame.planes
         colours = np.stack([red, green, blue], -1).reshape(-1, 3)
@@ -141,7 +180,7 @@ def test_labels_reach_the_encoder_in_pure_colours() -> None:
 def test_label_video_as_input_carries_no_detail() -> None:
     left, right = random_frame(0, 0, "gbrp"), random_frame(1, 1, "gbrp")
     scores = torch.randn(FACTOR, len(STREET), 14, 22)
-    frames = composer(LABELS, "gbrp").frames(interval(left, right), scores, scores[0])
+    frames = composer(LABELS, "gbrp").frames(interval(left, right), scores, scores[0], scores[0])
     assert all((a == b).all() for a, b in zip(frames[0].planes, left.planes, strict=True))
     green, blue, red = frames[1].planes
     best = STREET.colour(scores[1].argmax(0).numpy())

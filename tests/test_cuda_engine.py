@@ -446,7 +446,7 @@ class TestOnGPU:
                         colour=colour,
                         is_source=True,
                         carry_detail=True,
-                    ).frames(interval, decoded[:4].to(device), decoded[4].to(device), motion)
+                    ).frames(interval, *(part.to(device) for part in (decoded[:4], decoded[0], decoded[4])), motion)
                     for device in ("cpu", "cuda")
                 )
                 for one, two in zip(here, there, strict=True):
@@ -481,7 +481,7 @@ class TestOnGPU:
         def made(name: str, items: list[tuple[Interval, dict[str, Tensor]]], into: list[Any]) -> None:
             own = composer(next(domain for domain in net.domains if domain.name == name))
             for interval, outputs in items:
-                into.extend(own.frames(interval, outputs[name], None))
+                into.extend(own.frames(interval, outputs[name], outputs[name][0], None))
 
         items: list[tuple[Interval, dict[str, Tensor]]] = []
         features = engine.encode(frames)

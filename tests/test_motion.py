@@ -224,12 +224,12 @@ def test_detail_moves_with_the_same_motion() -> None:
         carry_detail=True,
     )
     nothing = torch.full((8, 3, 10, 16), -1.0)
-    frames = composer.frames(interval(left, right), nothing, nothing[0], uniform(8.0, 0.0).at(TIMES))
+    frames = composer.frames(interval(left, right), nothing, nothing[0], nothing[0], uniform(8.0, 0.0).at(TIMES))
     half = frames[4].planes[0]
     assert (half[:, 24:28] == 200).all()
     assert half[:, :24].max() == half[:, 28:].max() == 0
     assert (frames[0].planes[0] == left[..., 1]).all()
-    faded = composer.frames(interval(left, right), nothing, nothing[0])[4].planes[0]
+    faded = composer.frames(interval(left, right), nothing, nothing[0], nothing[0])[4].planes[0]
     assert (faded[:, 20:24] == 100).all()
     assert (faded[:, 28:32] == 100).all()
 

@@ -225,7 +225,7 @@ def test_class_numbers_are_the_highest_scores_through_a_file(ffmpeg: Callable[..
         colour=colour,
         encoder=EncoderOptions("ffv1"),
     ) as writer:
-        for frame in composer.frames(interval, scores, None):
+        for frame in composer.frames(interval, scores, scores[0], None):
             writer.write(frame)
     raw = ffmpeg("-i", tmp_path / "out.mkv", "-f", "rawvideo", "-")
     numbers = np.frombuffer(raw, np.uint8).reshape(4, 14, 22)

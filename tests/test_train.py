@@ -250,6 +250,23 @@ def test_init_from_starts_the_generators_and_only_them(tmp_path: Path, cache: Pa
         Run(small(net={"width": 5}), tmp_path / "third", cache=cache, init_from=model)
 
 
+def test_a_domain_may_begin_as_another_of_the_finished_model(tmp_path: Path, cache: Path) -> None:
+    trained = train(small(), tmp_path / "first", cache).average.state_dict()
+    model = load_model(tmp_path / "first")
+    rows = [{"name": name, "data": "street:scene", "start": "scene"} for name in ("dry", "wet")]
+    table = {**SMALL, "loss": {**SMALL["loss"], "label_cost": "l1", "hard_cycle": False}}
+    recipe = parse_recipe({**table, "domains": rows})
+    run = Run(recipe, tmp_path / "second", cache=cache, init_from=model)
+    for key, tensor in run.net.state_dict().items():
+        part, _, rest = key.split(".", 2)
+        assert torch.equal(tensor, trained[f"{part}.scene.{rest}"]), key
+    with pytest.raises(UsageError, match="--init-from"):
+        Run(recipe, tmp_path / "third", cache=cache)
+    misspelt = parse_recipe({**table, "domains": [{**rows[0], "start": "scen"}, rows[1]]})
+    with pytest.raises(UsageError, match="scene"):
+        Run(misspelt, tmp_path / "fourth", cache=cache, init_from=model)
+
+
 def test_training_is_unpaired(tmp_path: Path, cache: Path) -> None:
     run = Run(small(data={"flip": False}), tmp_path, cache=cache)
     scene, labels = run.frames

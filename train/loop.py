@@ -33,6 +33,7 @@ from vidtrans.train.ranks import Ranks
 from vidtrans.train.recipe import Recipe, TrainOptions, parse_recipe
 from vidtrans.train.session import Sessions
 from vidtrans.train.signals import stop_signals
+from vidtrans.train.starts import check_start, start_from
 from vidtrans.train.state import load_state, save_state
 from vidtrans.train.step import Batch, Step, hasten
 
@@ -96,11 +97,8 @@ class Run:
         self.ranks = ranks or Ranks()
         self.device = self.ranks.device or training_device(device)
         self.report = report
-        if recipe.loss.needs_start and init_from is None and not (folder / STATE).is_file():
-            raise UsageError(
-                "this recipe learns from what a model already names: start it from a finished one with --init-from, "
-                "such as a run of street-start for street, or set loss.self_weight=0"
-            )
+        if init_from is not None or not (folder / STATE).is_file():
+            check_start(recipe, init_from)
         folder.mkdir(parents=True, exist_ok=True)
         self.frames: list[Frames] = []
         self.held_back: list[Frames] = []
@@ -131,7 +129,7 @@ class Run:
             self.step_module.to(memory_format=torch.channels_last)
         self.is_random_start = init_from is None
         if init_from is not None:
-            _start_from(net, init_from)
+            start_from(net, recipe, init_from)
         self.net = net
         self.average = copy.deepcopy(net).requires_grad_(False)
         # Not a part of the step: it would be saved twice, and compiled and trained.
@@ -394,12 +392,3 @@ def _forward_only(step: Step, batch: Batch) -> Any:
 
 def _means(terms: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     return {name: torch.stack([row[name] for row in terms]).mean(0) for name in terms[0]}
-
-
-def _start_from(net: nn.Module, model: Model) -> None:
-    try:
-        net.load_state_dict(model.net.state_dict())
-    except RuntimeError as error:
-        raise UsageError(
-            "--init-from: that model's network has another shape or other domains than the recipe's"
-        ) from error

@@ -31,12 +31,15 @@ class DomainData:
         palette: the same; in TOML also a palette file (vidtrans/palette_files.py) or a table of its own.
         data: a folder, or "READER:FOLDER?option=value" (see data/layouts.py and docs/training.md), or "street:scene" |
             "street:segmentation" | "street:spring" ... for rendered frames.
+        start: the domain of the --init-from model whose networks this one begins as; "": the one of its own name.
+            Domains that begin alike share the latent space from the first step on.
     """
 
     name: str
     data: str
     kind: str = "photo"
     palette: str | Palette | None = None
+    start: str = ""
 
     @property
     def domain(self) -> Domain:

@@ -36,7 +36,8 @@ class Composer:
         size: (width, height) of the output in pixels.
         pix_fmt, colour: of the output.
         is_source: whether this is the up-converted input, whose keyframes pass through untouched.
-        carry_detail: add what the decoder loses of the keyframes to the in-betweens (source photo domains only).
+        carry_detail: add what the source's decoder loses of the keyframes to all that is made. Only from a photo into
+            photos: labels have none, and their colours are not to be mixed.
         index: write class numbers in place of colours; for label domains and a grey format.
     """
 
@@ -58,7 +59,7 @@ class Composer:
         self._pix_fmt = pix_fmt
         self._colour = colour
         self._is_source = is_source
-        self._carry_detail = carry_detail and is_source and not domain.is_label
+        self._carry_detail = carry_detail and not domain.is_label
         self._index = index
         self._stream: torch.cuda.Stream | None = None
 
@@ -66,19 +67,18 @@ class Composer:
         self,
         interval: Interval,
         decoded: Tensor,
-        right_decoded: Tensor | None,
+        left_source: Tensor,
+        right_source: Tensor | None,
         motion: Fields | None = None,
-        *,
-        left_decoded: Tensor | None = None,
     ) -> list[Frame]:
         """All output frames of an interval.
 
         Args:
             interval: keyframes and instants.
             decoded: (n, C, h, w), one for each instant's t, as an engine gives them.
-            right_decoded: (C, h, w), the right keyframe's own decoding; None where the interval is held.
+            left_source: (C, h, w), the left keyframe decoded into its own domain, the source.
+            right_source: the same of the right one; None where the interval is held.
             motion: fields of the instants; None: detail stays where it is, as the blend in place does.
-            left_decoded: (C, h, w), the left keyframe's own decoding; None: the first instant is that keyframe.
 
         Raises:
             DeviceError: the device has too little memory.
@@ -86,23 +86,12 @@ class Composer:
         device = decoded.device
         with self._beside_other_work(device):
             planes = self._planes(decoded)
-            own = self._keyframe(interval.left, device) if self._is_source else ()
-            if self._carry_detail and interval.right is not None and right_decoded is not None:
-                # At t = 0 the residual must be that of these very numbers, so that the keyframe comes back exactly.
-                if left_decoded is None or interval.instants[0].t == 0:
-                    left = tuple(plane[:1] for plane in planes)
-                else:
-                    left = self._planes(left_decoded.unsqueeze(0))
-                residuals = (
-                    _minus(own, left),
-                    _minus(self._keyframe(interval.right, device), self._planes(right_decoded.unsqueeze(0))),
-                )
-                parts = () if motion is None else (motion.to_left, motion.to_right, motion.right_share)
-                fields = Fields(*(_on(device, part) for part in parts)) if parts else None
-                detail = _between(*residuals, [instant.t for instant in interval.instants], fields)
+            own = self._keyframe(interval.left, device) if self._is_source or self._carry_detail else ()
+            if self._carry_detail:
+                detail = self._detail(interval, own, left_source, right_source, motion)
                 planes = tuple(plane + part for plane, part in zip(planes, detail, strict=True))
             # A keyframe passes through as it was read, or converted once where it does not fit.
-            converted = () if self._fits(interval.left) else round_planes(own, self._pix_fmt)
+            converted = () if not self._is_source or self._fits(interval.left) else round_planes(own, self._pix_fmt)
             arrays = _as_arrays((*round_planes(planes, self._pix_fmt), *converted))
         made, kept = arrays[: len(planes)], tuple(plane[0] for plane in arrays[len(planes) :])
         frames = []
@@ -112,6 +101,19 @@ class Composer:
                 finished = interval.left.planes if self._fits(interval.left) else kept
             frames.append(Frame(finished, instant.time, instant.duration, self._pix_fmt, self._colour))
         return frames
+
+    def _detail(
+        self, interval: Interval, own: Planes, left_source: Tensor, right_source: Tensor | None, motion: Fields | None
+    ) -> Planes:
+        """What the source's decoder loses of the keyframes, at every instant."""
+        device = left_source.device
+        left = _minus(own, self._planes(left_source.unsqueeze(0)))
+        if interval.right is None or right_source is None:
+            return left  # a held keyframe's, for all of its instants
+        right = _minus(self._keyframe(interval.right, device), self._planes(right_source.unsqueeze(0)))
+        parts = () if motion is None else (motion.to_left, motion.to_right, motion.right_share)
+        fields = Fields(*(_on(device, part) for part in parts)) if parts else None
+        return _between(left, right, [instant.t for instant in interval.instants], fields)
 
     @contextmanager
     def _beside_other_work(self, device: torch.device) -> Iterator[None]:

@@ -74,6 +74,7 @@ class UpsampleOptions:
             paper does.
         detail: "keyframes" carries what the decoder loses of the keyframes into the in-betweens; "none" is the paper's
             raw decoding.
+        detail_to: the same of translations, of one photo domain into another; labels are always decoded raw.
         color_matrix, color_range, color_primaries, color_trc: what the input's colours are, FFmpeg's names; they go
             before its tags. None: by the tags.
         deinterlace: "auto" makes interlaced pictures whole, one for each; "off" leaves them woven.
@@ -112,6 +113,7 @@ class UpsampleOptions:
     precision: str = "auto"
     size: tuple[int, int] | None = None
     detail: str = "keyframes"
+    detail_to: str = "keyframes"
     motion: str = "flow"
     color_matrix: str | None = None
     color_range: str | None = None
@@ -156,6 +158,7 @@ class UpsampleOptions:
         for name, value, known in (
             ("tail", self.tail, TAILS),
             ("detail", self.detail, DETAILS),
+            ("detail-to", self.detail_to, DETAILS),
             ("motion", self.motion, MOTIONS),
             ("precision", self.precision, PRECISIONS),
             ("deinterlace", self.deinterlace, DEINTERLACE),

@@ -152,7 +152,9 @@ def run(
             batches = mapped("network", Network(engine), batched(moving, engine.gaps_at_once, ends_segment), clock)
             decoded = stages.enter_context(Ahead("network", chain.from_iterable(batches), _decoded_bytes))
             sinks = [
-                stages.enter_context(Sink(f"output {name}", Finisher(name, composer, output, clock), _decoded_bytes))
+                stages.enter_context(
+                    Sink(f"output {name}", Finisher(name, engine.domains[0], composer, output, clock), _decoded_bytes)
+                )
                 for name, composer, output in zip(engine.domains, composers, outputs, strict=True)
             ]
             stages.push(stopping(outputs))
@@ -300,14 +302,15 @@ class Network:
 class Finisher:
     """The stages compose and write of one output, which has a thread of its own."""
 
-    def __init__(self, domain: str, composer: Composer, output: Output, clock: StageClock) -> None:
-        self._domain, self._composer, self._output, self._clock = domain, composer, output, clock
+    def __init__(self, domain: str, source: str, composer: Composer, output: Output, clock: StageClock) -> None:
+        self._domain, self._source = domain, source
+        self._composer, self._output, self._clock = composer, output, clock
 
     def __call__(self, item: Decoded) -> None:
         name = self._domain
-        left, right = item.left[name], None if item.right is None else item.right[name]
+        left, right = item.left[self._source], None if item.right is None else item.right[self._source]
         with self._clock.working(f"compose {name}"):
-            frames = self._composer.frames(item.interval, item.outputs[name], right, item.motion, left_decoded=left)
+            frames = self._composer.frames(item.interval, item.outputs[name], left, right, item.motion)
         with self._clock.working(f"write {name}"):
             for frame in frames:
                 self._output.write(frame)
@@ -399,6 +402,8 @@ def composers_of(
     model: Model, engine: Engine, info: VideoInfo, plans: Sequence[OutputPlan], options: UpsampleOptions
 ) -> list[Composer]:
     """One for each domain of the engine, as the plans of their outputs say."""
+    source = engine.domains[0]
+    from_photo = not domain_named(model.net.domains, source).is_label
     return [
         Composer(
             plan.domain,
@@ -406,8 +411,8 @@ def composers_of(
             size=(info.width, info.height),
             pix_fmt=plan.pix_fmt,
             colour=plan.colour,
-            is_source=name == engine.domains[0],
-            carry_detail=options.detail == "keyframes",
+            is_source=name == source,
+            carry_detail=from_photo and (options.detail if name == source else options.detail_to) == "keyframes",
             index=plan.index,
         )
         for name, plan in zip(engine.domains, plans, strict=True)

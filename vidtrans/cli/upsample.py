@@ -140,13 +140,20 @@ PER_TARGET = ("output_to", "out_format_to", "codec_to", "crf_to", "preset_to", "
     help="Carry the keyframes' detail into the in-betweens, or give the raw decoding.",
 )
 @click.option(
+    "--detail-to",
+    type=click.Choice(DETAILS),
+    default=DEFAULTS["detail_to"],
+    show_default=True,
+    help="The same for a photo translated into a photo; labels are always decoded raw.",
+)
+@click.option(
     "--motion",
     type=click.Choice(MOTIONS),
     default=DEFAULTS["motion"],
     show_default=True,
     help="Move the keyframes to each in-between, or blend them in place.",
 )
-@click.option("--paper", is_flag=True, help="The papers' own in-betweens: --motion none --detail none.")
+@click.option("--paper", is_flag=True, help="The papers' own way: --motion none --detail none --detail-to none.")
 @click.option("-c", "--codec", help=f"Video encoder of all outputs, FFmpeg's name.  [default: {DEFAULT_CODEC}]")
 @click.option("--crf", type=click.IntRange(min=0), help="Constant quality of the encoder; 0 is lossless with libx264.")
 @click.option("--preset", help="Preset of the encoder.")
@@ -257,7 +264,7 @@ def command(
     options["crf_to"] = {target: whole_number(text, "--crf-to") for target, text in options["crf_to"].items()}
     options["encode_to"] = pairs_for_each(options["encode_to"], targets)
     if paper:
-        options.update(motion="none", detail="none")
+        options.update(motion="none", detail="none", detail_to="none")
     runs = parsed_batch(inputs, targets, options)
     if dry_run:
         say_plans(runs)

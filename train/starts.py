@@ -1,0 +1,53 @@
+"""Where a run begins: from random networks, or from those of a finished model."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from vidtrans.checkpoint import Model
+from vidtrans.errors import UsageError
+from vidtrans.nets.contract import domain_named
+from vidtrans.train.recipe import Recipe
+
+
+def check_start(recipe: Recipe, start: Model | None) -> None:
+    """Whether the recipe may begin from that model, or from nothing.
+
+    Raises:
+        UsageError: it needs one, or this one lacks a domain that the recipe begins with.
+    """
+    if start is not None:
+        for row in recipe.domains:
+            domain_named(start.net.domains, row.start or row.name)
+        return
+    if recipe.loss.needs_start:
+        raise UsageError(
+            "this recipe learns from what a model already names: start it from a finished one with --init-from, "
+            "such as a run of street-start for street, or set loss.self_weight=0"
+        )
+    for row in recipe.domains:
+        if row.start:
+            raise UsageError(
+                f"domain {row.name} begins as {row.start} of a finished model: name one with --init-from, such as "
+                f"--init-from street, or set domains.{row.name}.start='' to begin from nothing"
+            )
+
+
+def start_from(net: nn.Module, recipe: Recipe, start: Model) -> None:
+    """Gives the net the finished model's weights, each domain those of its `start`, by default of its own name.
+
+    Raises:
+        UsageError: its networks have another shape.
+    """
+    starts = {row.name: row.start or row.name for row in recipe.domains}
+    theirs = start.net.state_dict()
+
+    def source(key: str) -> str:
+        # What belongs to one domain has its name in second place, as in encoders.winter.0.weight.
+        first, *rest = key.split(".")
+        return ".".join((first, starts.get(rest[0], rest[0]), *rest[1:])) if rest else key
+
+    try:
+        net.load_state_dict({key: theirs[source(key)] for key in net.state_dict()})
+    except (KeyError, RuntimeError) as error:
+        raise UsageError("--init-from: that model's network has another shape than the recipe's") from error
