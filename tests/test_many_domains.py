@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from vidtrans.checkpoint import load_model
+from vidtrans.errors import UsageError
 from vidtrans.nets.jwdm import JWDM
 from vidtrans.train.batches import pair
 from vidtrans.train.draws import Draws
@@ -171,3 +172,28 @@ def test_draws_belong_to_a_sample_whoever_draws_them() -> None:
     assert whole.integers("frames 0", 10**9) == [n for part in parts for n in part.integers("frames 0", 10**9)]
     assert whole.integers("frames 0", 10**9) != whole.integers("frames 1", 10**9)
     assert whole.integers("frames 0", 10**9) != Draws(5, 8, 0, 3).integers("frames 0", 10**9)
+
+
+def test_likeness_holds_a_translation_to_the_reconstruction() -> None:
+    step = step_of(recipe_of("spring", "winter", loss={"likeness_weight": 0.5}))
+    batch = batch_of(step, 0, 1)
+    streams = step(batch)
+    terms = step.generator_loss(batch, streams)
+    with torch.no_grad():
+        z = step.net.encode(batch.x, "spring")
+        apart = (step.net.decode(z, "winter") - step.net.decode(z, "spring")).abs().mean()
+    assert terms["lx"].item() == pytest.approx(0.5 * apart.item(), abs=1e-12)
+    terms["lx"].backward()
+    ends = {name: next(iter(step.net.decoders[name].parameters())).grad for name in ("spring", "winter")}
+    assert ends["spring"] is None
+    assert ends["winter"] is not None
+    with pytest.raises(UsageError, match="likeness"):
+        parse_recipe(
+            {
+                "domains": [
+                    {"name": "scene", "data": "street:scene"},
+                    {"name": "labels", "kind": "label", "palette": "street", "data": "street:segmentation"},
+                ],
+                "loss": {"likeness_weight": 0.5},
+            }
+        )

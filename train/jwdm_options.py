@@ -39,6 +39,8 @@ class LossOptions:
         self_weight: of what a labeller, a helper network, says of the photos, learned from the averaged model
             (self_training.py). 0 in the paper; needs one photo and one label domain and a start that is not random.
         edge_weight: of the agreement of translated labels with the edges of the photo (losses.edges). 0 in the paper.
+        likeness_weight: of the mean distance between a photo translated into a photo and its own reconstruction, so
+            that nothing changes that need not (the self-regularisation of Shrivastava et al. 2017). 0 in the paper.
         sequential: every frame of a sample's clip is trained on (data.clip), so that a batch holds consecutive frames;
             otherwise only its first, so that all frames of a batch are unrelated.
         variation_weight: of L_const of the video-to-video paper, which keeps translations of consecutive frames alike.
@@ -72,6 +74,7 @@ class LossOptions:
     photo_cycle_pool: int = 1
     self_weight: float = 0.0
     edge_weight: float = 0.0
+    likeness_weight: float = 0.0
     sequential: bool = False
     variation_weight: float = 0.0
     between_weight: float = 0.0
@@ -81,7 +84,7 @@ class LossOptions:
         if not 0.0 <= self.cycle_share < 1.0:
             raise UsageError(f"loss.cycle_share must be in [0, 1), not {self.cycle_share}")
         weights = (self.lambda_x, self.lambda_y, self.lambda_z, self.photo_cycle_weight, self.label_weight)
-        beyond = (self.self_weight, self.edge_weight, self.variation_weight, self.between_weight)
+        beyond = (self.self_weight, self.edge_weight, self.likeness_weight, self.variation_weight, self.between_weight)
         if min(*weights, *beyond, self.penalty_weight) < 0.0:
             raise UsageError("weights of the loss must not be negative")
         if min(self.discriminator_width, self.latent_discriminator_width, self.photo_cycle_pool) < 1:
@@ -123,6 +126,8 @@ class LossOptions:
                 )
             if width % 8 or height % 8:
                 raise UsageError(f"loss.self_weight needs a training size divisible by 8, not {width}x{height}")
+        if self.likeness_weight > 0.0 and [row.kind for row in recipe.domains].count("photo") < 2:
+            raise UsageError("loss.likeness_weight needs two photo domains or more")
         if self.variation_weight > 0.0 and not self.sequential:
             raise UsageError("loss.variation_weight needs loss.sequential, which puts consecutive frames into a batch")
         for used, key, least in ((self.sequential, "sequential", 2), (self.between_weight > 0.0, "between_weight", 3)):

@@ -165,6 +165,9 @@ class JWDMStep(Step):
         if self._judges_labels():
             frames = {xd: s.x, yd: s.y}
             terms |= self._label_terms(batch, frames, s.xy if yd.is_label else s.yx)
+        if o.likeness_weight > 0.0 and not (xd.is_label or yd.is_label):
+            for letter, translated, own in ((x, s.xy, s.xx), (y, s.yx, s.yy)):
+                terms[f"l{letter}"] = o.likeness_weight * losses.likeness(translated.colours, own.colours)
         if o.variation_weight > 0.0:
             for letter, made in ((x, s.yx), (y, s.xy)):
                 terms[f"t{letter}"] = o.variation_weight * losses.variation(rows_of(made.colours, self._clip))

@@ -38,6 +38,14 @@ def variation(clips: Tensor) -> Tensor:
     return full(clips).diff(dim=1).square().mean()
 
 
+def likeness(translated: Tensor, own: Tensor) -> Tensor:
+    """E |G2(E1(x)) - G1(E1(x))|, beyond the papers: a translation shall change nothing that it need not.
+
+    Both (B, 3, H, W). The reconstruction learns nothing from it: it is what x looks like to this network.
+    """
+    return (full(translated) - full(own).detach()).abs().mean()
+
+
 # (rows, columns) from a pixel to those it is compared with: near ones, and far ones in fewer directions.
 NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1), (0, 2), (2, 0), (0, 4), (4, 0), (2, 3), (2, -3))
 SAME_COLOUR = 0.15  # standard deviation, of colours in [-1, 1]
