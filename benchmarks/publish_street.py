@@ -16,7 +16,7 @@ from typing import Any
 from vidtrans.checkpoint import load_model, save_model
 from vidtrans.model_library import record_hash
 from vidtrans.train.data import street_hash
-from vidtrans.train.evaluate import BLIND_SEEDS, HELD_OUT_SEEDS, STARTS, evaluate_street, table
+from vidtrans.train.evaluate import BLIND_SEEDS, HELD_OUT_SEEDS, STARTS, evaluate_street
 from vidtrans.train.recipe import load_recipe
 
 ROOT = Path(__file__).parent.parent
@@ -130,8 +130,8 @@ def main() -> None:
     scores = evaluate_street(load_model(MODEL).net, report=print)
     save_model(MODEL, model.net, trained=model.trained, quality=scores.to_json(), half=True)
     record_hash(MODEL)  # what vidtrans models verify compares with
-    CARD.write_text(card(load_model(MODEL), table(scores)))
-    print(table(scores))
+    CARD.write_text(card(load_model(MODEL), scores.table()))
+    print(scores.table())
 
 
 if __name__ == "__main__":
