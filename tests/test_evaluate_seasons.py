@@ -67,9 +67,9 @@ def test_percentages_and_tables_follow_from_the_distances() -> None:
     assert there.between_worse_percent == pytest.approx(5.0)
     assert scores.means["closer_percent"] == pytest.approx(37.5)
     assert scores.means["between_worse_percent"] == pytest.approx(7.5)
-    assert scores.to_json()["mean of directions"]["l1"] == 25.0
+    assert scores.to_json()["mean of all directions"]["l1"] == 25.0
     assert "| summer to winter | 40.00 | 20.00 | 50.0 % | 21.00 | 50.0 % | +5.0 % |" in scores.table().splitlines()
-    assert "| mean of the 2 | 40.00 | 25.00 | 37.5 % | 27.00 | 37.5 % | +7.5 % |" in scores.table().splitlines()
+    assert "| mean of all directions | 40.00 | 25.00 | 37.5 % | 27.00 | 37.5 % | +7.5 % |" in scores.table().splitlines()
     assert "| winter | 5.00 | 30.0 dB | 6.00 | 29.0 dB |" in scores.table().splitlines()
 
 
@@ -90,7 +90,7 @@ def test_the_command_measures_what_the_model_has(tmp_path: Path, monkeypatch: py
     assert {"keyframes", "scene to fall", "fall to scene", "scene"} <= set(json.loads(figures.read_text()))
     assert "street 8500000" in done.stderr
     assert "pixel accuracy" in done.stdout
-    assert "mean of the 2" in done.stdout
+    assert "mean of all directions" in done.stdout
     save_model(model, net_of("dusk", "dawn"))
     with pytest.raises(UsageError, match="no truth for a model of dusk, dawn"):
         CliRunner().invoke(command, [str(model)], catch_exceptions=False)

@@ -26,6 +26,7 @@ from vidtrans.train.metrics import psnr
 from vidtrans.train.street import Street
 from vidtrans.train.workers import in_order
 
+MEAN = "mean of all directions"
 TIMES = tuple(Fraction(k, FACTOR) for k in range(FACTOR))
 
 
@@ -91,25 +92,29 @@ class SeasonScores:
         return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
     def to_json(self) -> dict[str, Any]:
-        rows = {f"{here} to {there}": row.figures() for (here, there), row in self.directions.items()}
-        rows["mean of directions"] = self.means
-        rows |= {season: row.figures() for season, row in self.reconstructions.items()}
-        rounded = {name: {key: round(value, 3) for key, value in row.items()} for name, row in rows.items()}
-        return {"l1_unit": "grey levels of 255", **rounded}
+        return {"l1_unit": "grey levels of 255", **self._rows()}
 
     def table(self) -> str:
         """The figures as two Markdown tables."""
+        rows = self._rows()
         lines = _head("L1 in grey levels", "untranslated", "translated", "closer", "in-between", "closer", "worse by")
-        rows = {f"{here} to {there}": row.figures() for (here, there), row in self.directions.items()}
-        for name, row in {**rows, f"mean of the {len(rows)}": self.means}.items():
-            cells = [f"{row['untranslated_l1']:.2f}", f"{row['l1']:.2f}", f"{row['closer_percent']:.1f} %"]
-            cells += [f"{row['between_l1']:.2f}", f"{row['between_closer_percent']:.1f} %"]
-            lines.append(_row(name, *cells, f"{row['between_worse_percent']:+.1f} %"))
+        for name in list(rows)[: len(self.directions) + 1]:
+            figures = rows[name]
+            cells = [f"{figures['untranslated_l1']:.2f}", f"{figures['l1']:.2f}", f"{figures['closer_percent']:.1f} %"]
+            cells += [f"{figures['between_l1']:.2f}", f"{figures['between_closer_percent']:.1f} %"]
+            lines.append(_row(name, *cells, f"{figures['between_worse_percent']:+.1f} %"))
         lines += ["", *_head("reconstruction", "L1 in grey levels", "PSNR", "in-between L1", "in-between PSNR")]
-        for season, own in self.reconstructions.items():
-            figures = f"{own.l1:.2f}", f"{own.db:.1f} dB", f"{own.between_l1:.2f}", f"{own.between_db:.1f} dB"
-            lines.append(_row(season, *figures))
+        for season in self.reconstructions:
+            l1, db, between_l1, between_db = rows[season].values()
+            lines.append(_row(season, f"{l1:.2f}", f"{db:.1f} dB", f"{between_l1:.2f}", f"{between_db:.1f} dB"))
         return "\n".join(lines)
+
+    def _rows(self) -> dict[str, dict[str, float]]:
+        """Every direction's figures, their means, every season's, rounded, so that all who show them agree."""
+        rows = {f"{here} to {there}": row.figures() for (here, there), row in self.directions.items()}
+        rows[MEAN] = self.means
+        rows |= {season: row.figures() for season, row in self.reconstructions.items()}
+        return {name: {key: round(value, 3) for key, value in row.items()} for name, row in rows.items()}
 
 
 def seasons_of(net: Any) -> tuple[str, ...]:
