@@ -147,6 +147,11 @@ def _own(keyframe: Features, domain: str) -> torch.Tensor:
     return keyframe.decoded[domain].unsqueeze(0)
 
 
+def say(text: str) -> None:
+    """On stderr: stdout is for the table."""
+    print(text, file=sys.stderr, flush=True)
+
+
 def row(name: str, scores: dict[str, Scores]) -> list[str]:
     """Each cell holds the figures of both blends."""
     return [name, *(" / ".join(pair) for pair in zip(*(scores[blend].cells() for blend in BLENDS), strict=True))]
@@ -157,14 +162,14 @@ def trained(start: Model, name: str, steps: int, draws: int, cache: Path, folder
     length = (f"train.decay={steps}", "train.constant=0", "train.warmup=0", f"data.street_frames={draws}")
     recipe = load_recipe("street", (*FOOTAGE, *length, *VARIANTS[name]))
     place = folder / name.replace(", ", "-").replace(" ", "-")
-    run = Run(recipe, place, device=device, cache=cache, init_from=start, report=print)
+    run = Run(recipe, place, device=device, cache=cache, init_from=start, report=say)
     if (place / STATE).is_file():
         run.resume()
     started, first = time.process_time(), run.step
-    run.advance(show=lambda progress: print(f"{name}: {progress.step}/{progress.total}", file=sys.stderr))
+    run.advance(show=lambda progress: say(f"{name}: {progress.step}/{progress.total}"))
     if run.step > first:
         seconds = (time.process_time() - started) / (run.step - first)
-        print(f"{name}: {run.batches.frames_per_step} frames and {seconds:.2f} s of CPU a step", file=sys.stderr)
+        say(f"{name}: {run.batches.frames_per_step} frames and {seconds:.2f} s of CPU a step")
     return run
 
 
@@ -203,7 +208,7 @@ def main() -> None:
     rows = []
     for name, net in nets.items():
         rows.append(row(name, measured(net, gaps, arguments.device)))
-        print(*rows[-1], sep="  ", file=sys.stderr)
+        say("  ".join(rows[-1]))
     command = shlex.join(["python", "benchmarks/temporal.py", *sys.argv[1:]])
     streets = f"{len(seeds)} {'development' if arguments.development else 'held-out'} streets"
     print(f"`{command}`: {streets}, {len(gaps)} gaps of 1/7.5 s; {' / '.join(BLENDS)}.\n\n{table(rows)}")

@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vidtrans.nets.contract import Net, to_unit
+from vidtrans.nets.contract import Net, domain_named, to_unit
 from vidtrans.palettes import STREET
 from vidtrans.train.data import Frames
 from vidtrans.train.domains import StreetView
 from vidtrans.train.metrics import Confusion
 from vidtrans.train.recipe import Recipe
+from vidtrans.train.void import Classes, has_class
 
 # Streets of a run's own figures: no recipe trains on them, and `vidtrans evaluate` keeps others for the last word.
 REPORT_SEEDS = range(8_600_000, 8_600_012)
@@ -67,16 +68,23 @@ def as_input(net: Any, pictures: Tensor, device: torch.device) -> Tensor:
 
 
 def _distance(net: Net, frames: Frames, here: str, there: str, device: torch.device) -> float:
-    """Mean L1 of frames from their reconstruction (there is here), or from their way there and back."""
-    total, chosen = 0.0, _looked_at(frames)
+    """Mean L1 of frames from their reconstruction (there is here), or from their way there and back.
+
+    Pixels of labels without a class do not count.
+    """
+    total, count, chosen = 0.0, 0, _looked_at(frames)
+    domain = domain_named(net.domains, here)
+    classes = Classes(domain.colours).to(device) if domain.is_label else None
     for first in range(0, len(chosen), _AT_ONCE):
         indices = chosen[first : first + _AT_ONCE]
         x = as_input(net, frames.batch(indices), device)
         back = net.decode(net.encode(x, here), there)
         if there != here:
             back = net.decode(net.encode(back, there), here)
-        total += (back - x).abs().mean().item() * len(indices)
-    return total / len(chosen)
+        counts = torch.ones_like(x, dtype=torch.bool) if classes is None else has_class(classes(x)).expand_as(x)
+        total += (back - x).abs()[counts].sum().item()
+        count += int(counts.sum())
+    return total / max(1, count)
 
 
 def _looked_at(frames: Frames) -> list[int]:
