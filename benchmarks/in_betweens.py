@@ -36,7 +36,7 @@ from vidtrans.palettes import STREET
 from vidtrans.pipeline import Moving, Network, Tracker
 from vidtrans.timeline import Instant, Interval
 from vidtrans.train.evaluate import HELD_OUT_SEEDS, STARTS
-from vidtrans.train.metrics import Confusion, psnr
+from vidtrans.train.metrics import Confusion, label_flicker, psnr
 from vidtrans.train.street import Street
 from vidtrans.video.frame import PIXEL_FORMATS, Colour, Frame
 
@@ -168,12 +168,6 @@ def mean_ssim(made: np.ndarray, truth: np.ndarray) -> float:
     return float(ssim(*pictures, window_size=11).mean())
 
 
-def flicker(labels: np.ndarray, truth: np.ndarray) -> float:
-    """Share of pixels that change class from one frame to the next where the truth keeps its class."""
-    changed = (labels[1:] != labels[:-1]) & (truth[1:] == truth[:-1])
-    return float(changed.mean())
-
-
 def found_range(motions: list[Motion]) -> list[str]:
     """Least and most confidence and difference, and how many motions count as lost and as cuts."""
     confidence, difference = ([getattr(motion, name) for motion in motions] for name in ("confidence", "difference"))
@@ -218,7 +212,7 @@ def main() -> None:
                 figures[name].append((float(np.mean(scores)), mean_ssim(made[name].rgb[1:], truth.rgb[1:-1])))
             for name in OURS:
                 confusion[name].add(truth.labels[1:-1], made[name].labels[1:])
-                flickers[name].append(flicker(made[name].labels, truth.labels[:-1]))
+                flickers[name].append(label_flicker(made[name].labels, truth.labels[:-1]))
             confusion["keyframes"].add(truth.labels[0], made["default"].labels[0])
             difference = made["default"].rgb[1:].astype(np.float32) - made["pixel warp"].rgb[1:]
             shares.append(np.abs(difference).mean() / 255.0)

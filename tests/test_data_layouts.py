@@ -55,7 +55,7 @@ def shots(text: str, is_label: bool = False) -> list[list[str]]:
 def label_bands(text: str, palette: Palette, index: int = 0) -> list[tuple[int, ...]]:
     """The colours of the four bands of one label frame, from left to right."""
     row = DomainData("labels", text, "label", palette)
-    frame = open_frames(row, 0, DataOptions(size=SIZE), Path("nowhere"), print).batch([index])[0]
+    frame = open_frames(row, 0, DataOptions(size=SIZE), Path("nowhere"), print)[0].batch([index])[0]
     return [tuple(frame[18, 5 + 10 * band].tolist()) for band in range(4)]
 
 
@@ -288,6 +288,9 @@ def test_a_run_with_a_broken_file_and_new_files_resumes_exactly(tmp_path: Path) 
     }
     assert names["train"] == [f"{k}.png" for k in range(9)]
     assert names["test"] == names["test-clips"] == ["9.png", "10.png", "11.png"]
+    for run in (whole, resumed):
+        held_back = [run.held_back[0].name(index) for index in range(len(run.held_back[0]))]
+        assert [Path(name).name for name in held_back] == names["test"]
     with pytest.raises(InputError, match=r"winter/[147]\.png"):
         Run(recipe_of(tmp_path, strict=True), tmp_path / "strict").advance()
 
@@ -296,8 +299,8 @@ def test_a_broken_video_is_left_out_or_fatal(tmp_path: Path, make_clip: Callable
     make_clip(tmp_path / "a.mp4", frames=3)
     (tmp_path / "b.mp4").write_bytes(b"not a video")
     row, lines = DomainData("winter", str(tmp_path)), []
-    frames = open_frames(row, 0, DataOptions(size=SIZE), tmp_path, lines.append)
-    assert len(frames) == 3
+    frames, held_back = open_frames(row, 0, DataOptions(size=SIZE), tmp_path, lines.append)
+    assert (len(frames), len(held_back)) == (3, 0)
     assert len(lines) == 1
     assert "b.mp4" in lines[0]
     with pytest.raises(InputError, match=r"winter: .*b\.mp4"):

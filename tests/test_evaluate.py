@@ -51,7 +51,7 @@ def test_figures_are_those_of_the_papers_algorithm(net: JWDM, monkeypatch: pytes
     figures = scores.to_json()
     assert figures["classes"] == list(STREET.classes)
     assert figures["keyframes"]["accuracy"] == pytest.approx(scores.keyframes.accuracy, abs=1e-4)
-    assert "pixel accuracy" in evaluate.table(scores)
+    assert "pixel accuracy" in scores.table()
 
 
 def test_the_picture_blind_guess_is_the_most_frequent_class() -> None:

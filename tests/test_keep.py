@@ -296,7 +296,7 @@ def test_the_checkpoint_before_a_divergence_is_named(tmp_path: Path, cache: Path
 def test_the_best_model_is_kept_however_often_a_run_is_stopped(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wanted = recipe(keep={"best": "cycle", "held_back": 2})
+    wanted = recipe(keep={"best": "cycle"}, data={"test_share": 0.5})
     monkeypatch.setattr(
         "vidtrans.train.loop.score", lambda kind, net, frames, device: {2: 3.0, 4: 1.0}.get(run.step, 2.0)
     )
@@ -316,13 +316,15 @@ def test_the_best_model_is_kept_however_often_a_run_is_stopped(
 
 
 @torch.no_grad()
-def test_scores_are_distances_on_frames_that_training_does_not_see(tmp_path: Path, cache: Path) -> None:
-    run = Run(recipe(keep={"best": "reconstruction", "held_back": 1}), tmp_path, cache=cache)
+def test_scores_are_distances_on_frames_that_training_does_not_see(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(recipe(keep={"best": "reconstruction"}, data={"test_share": 0.5}), tmp_path, cache=cache)
     everything = Run(recipe(), tmp_path, cache=cache).frames
     for seen, unseen, frames in zip(run.frames, run.held_back, everything, strict=True):
-        assert torch.equal(torch.cat([seen.batch(range(3)), unseen.batch([0])]), frames.batch(range(4)))
+        assert torch.equal(torch.cat([seen.batch(range(2)), unseen.batch(range(2))]), frames.batch(range(4)))
     net = run.average
-    x, y = (frames.batch([3]).movedim(-1, 1) / 127.5 - 1 for frames in everything)
+    x, y = (frames.batch([2, 3]).movedim(-1, 1) / 127.5 - 1 for frames in everything)
 
     def l1(a: torch.Tensor, b: torch.Tensor) -> float:
         return float((a - b).abs().mean())
@@ -338,11 +340,14 @@ def test_scores_are_distances_on_frames_that_training_does_not_see(tmp_path: Pat
         ("cycle", (l1(way(x, s, w, s), x) + l1(way(y, w, s, w), y)) / 2),
     ):
         assert held_back_module.score(kind, net, run.held_back, run.device) == pytest.approx(by_hand, abs=1e-6)
-    for keep, hint in (({"best": "cycle"}, "held_back"), ({"best": "fid"}, "one of"), ({"last": -1}, "negative")):
+    monkeypatch.setattr(held_back_module, "MOST", 1)
+    by_hand = (l1(way(x[:1], "summer", "summer"), x[:1]) + l1(way(y[:1], "winter", "winter"), y[:1])) / 2
+    assert held_back_module.score("reconstruction", net, run.held_back, run.device) == pytest.approx(by_hand, abs=1e-6)
+    for keep, hint in (({"best": "cycle"}, "test_share"), ({"best": "fid"}, "one of"), ({"last": -1}, "negative")):
         with pytest.raises(UsageError, match=hint):
             recipe(keep=keep)
-    with pytest.raises(UsageError, match="leaves none"):
-        Run(recipe(keep={"held_back": 4}), tmp_path, cache=cache)
+    with pytest.raises(UsageError, match="cannot be divided"):
+        Run(recipe(data={"test_share": 0.9}), tmp_path, cache=cache)
 
 
 # The command

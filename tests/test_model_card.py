@@ -1,37 +1,126 @@
-"""The bundled model's card: frozen things stay frozen, and its figures are the file's."""
+"""The bundled models' card: frozen things stay frozen, and its figures are the files'."""
 
 from __future__ import annotations
 
-import hashlib
+import importlib.util
+import json
+import sys
 from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
 
 from vidtrans.checkpoint import load_model
+from vidtrans.model_library import BUNDLED, BUNDLED_FOLDER, file_hash, recorded_hash
 from vidtrans.train.data import street_hash
-from vidtrans.train.evaluate import BLIND_SEEDS, HELD_OUT_SEEDS
-from vidtrans.train.recipe import load_recipe, parse_recipe
+from vidtrans.train.evaluate import BLIND_SEEDS, DEVELOPMENT_SEEDS, HELD_OUT_SEEDS
+from vidtrans.train.held_back import REPORT_SEEDS
+from vidtrans.train.recipe import load_recipe
 
 ROOT = Path(__file__).parent.parent
 CARD = (ROOT / "docs" / "model-card.md").read_text()
+LARGEST = 48_000_000  # bytes of all bundled models together
 
 
-def test_the_street_is_the_one_the_model_was_measured_on() -> None:
-    assert street_hash() in CARD
+@pytest.fixture(scope="module")
+def publish() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("publish", ROOT / "benchmarks" / "publish.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["publish"] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
 
 
-def test_no_training_seed_is_held_out() -> None:
-    data = load_recipe("street").data
+def part_of(name: str) -> str:
+    """What the card says of one model."""
+    title = f"# Model card: `{name}`"
+    assert CARD.count(title) == 1
+    return title + CARD.partition(title)[2].partition("# Model card: ")[0]
+
+
+def seeds_of(name: str) -> list[range]:
+    """Seeds of each domain's training streets, by the recipe."""
+    recipe = load_recipe(name)
+    data = recipe.data
     streets = -(-data.street_frames // data.street_frames_per_seed)
-    training = {data.street_seed + domain * 1_000_000 + k for domain in (0, 1) for k in range(streets)}
-    assert not training & set(HELD_OUT_SEEDS)
-    assert not set(BLIND_SEEDS) & set(HELD_OUT_SEEDS)
-    assert f"{HELD_OUT_SEEDS[0]:,} to {HELD_OUT_SEEDS[-1]:,}" in CARD
+    firsts = [data.street_seed + number * 1_000_000 for number in range(len(recipe.domains))]
+    return [range(first, first + streets) for first in firsts]
 
 
-def test_the_card_is_of_the_bundled_file_and_its_recipe() -> None:
-    model = load_model("street")
-    file = ROOT / "vidtrans" / "models" / "street.safetensors"
-    assert hashlib.sha256(file.read_bytes()).hexdigest() in CARD
-    assert parse_recipe(model.trained["recipe"]) == load_recipe("street")
-    for row in ("keyframes", "in_betweens", "picture_blind"):
-        assert f"{model.quality[row]['accuracy']:.3f}" in CARD
-        assert f"{model.quality[row]['mean_iou']:.3f}" in CARD
+def in_words(seeds: range) -> str:
+    return f"{seeds[0]:,} to {seeds[-1]:,}"
+
+
+def test_what_is_bundled_is_in_the_table_and_small_enough() -> None:
+    files = {path.name for path in BUNDLED_FOLDER.glob("*.safetensors")}
+    assert files == {file for file, _ in BUNDLED.values()}
+    assert sum((BUNDLED_FOLDER / file).stat().st_size for file in files) <= LARGEST
+    titles = [line for line in CARD.splitlines() if line.startswith("# Model card: ")]
+    assert titles == [f"# Model card: `{name}`" for name in BUNDLED]
+
+
+@pytest.mark.parametrize("name", BUNDLED)
+def test_the_street_is_the_one_the_model_was_measured_on(name: str) -> None:
+    assert street_hash() in part_of(name)
+
+
+@pytest.mark.parametrize("name", ["street", "seasons"])
+def test_no_training_seed_is_held_out(name: str) -> None:
+    training = seeds_of(name)
+    assert len({seed for seeds in training for seed in seeds}) == sum(map(len, training))
+    measured = (HELD_OUT_SEEDS, BLIND_SEEDS, DEVELOPMENT_SEEDS, REPORT_SEEDS)
+    for number, seeds in enumerate(measured):
+        for other in (*training, *measured[number + 1 :]):
+            assert not set(seeds) & set(other)
+    if name in BUNDLED:
+        for seeds in (*training, HELD_OUT_SEEDS):
+            assert in_words(seeds) in part_of(name)
+
+
+@pytest.mark.parametrize("name", BUNDLED)
+def test_the_card_is_of_the_bundled_file_and_its_recipe(name: str) -> None:
+    path = BUNDLED_FOLDER / BUNDLED[name][0]
+    model = load_model(name)
+    assert file_hash(path) == model.sha256 == recorded_hash(path)
+    assert model.sha256 in part_of(name)
+    assert f"{model.trained['step']:,} steps" in part_of(name)
+    saved, today = model.trained["recipe"], json.loads(json.dumps(load_recipe(name).to_json()))
+    assert saved["domains"] == today["domains"]
+    for section in ("net", "data", "loss", "train", "keep"):
+        for key, value in today[section].items():
+            # Of a key that came later the model knows nothing.
+            assert saved[section].get(key, value) == value
+    assert figures(model.quality)
+    for figure in figures(model.quality):
+        assert figure in part_of(name)
+
+
+def figures(quality: dict[str, Any]) -> list[str]:
+    """What of a model's figures its card must show."""
+    if "keyframes" in quality:
+        rows = [quality[row] for row in ("keyframes", "in_betweens", "picture_blind")]
+        return [f"{row[key]:.3f}" for row in rows for key in ("accuracy", "mean_iou")]
+    directions = {name: row for name, row in quality.items() if isinstance(row, dict) and "closer_percent" in row}
+    return [
+        f"| {name} | {row['untranslated_l1']:.2f} | {row['l1']:.2f} | {row['closer_percent']:.1f} % |"
+        for name, row in directions.items()
+    ]
+
+
+@pytest.mark.parametrize("name", BUNDLED)
+def test_the_card_is_what_publishing_writes(publish: ModuleType, name: str) -> None:
+    after = publish.SHIPPED[name].measured[:40]
+    tables = part_of(name).partition("## Held-out figures\n\n")[2].partition(f"\n\n{after}")
+    assert publish.with_part(CARD, name, publish.part(name, load_model(name), tables[0])) == CARD
+
+
+def test_publishing_one_model_leaves_the_others_part(publish: ModuleType) -> None:
+    seasons = publish.part("seasons", None, publish.PENDING)
+    both = publish.with_part(CARD, "seasons", seasons)
+    assert part_of("street").rstrip() in both
+    assert both.index("card: `street`") < both.index("card: `seasons`")
+    assert publish.with_part(both, "seasons", seasons) == both
+    assert all(in_words(seeds) in seasons for seeds in (*seeds_of("seasons"), HELD_OUT_SEEDS))

@@ -29,7 +29,7 @@ TABLE: dict[str, Any] = {
         {"name": "labels", "kind": "label", "palette": "street", "data": "street:segmentation"},
     ],
     "net": {"width": 2, "latent_channels": 2, "blocks": 1},
-    "data": {"size": [40, 36], "street_frames": 4, "street_frames_per_seed": 2},
+    "data": {"size": [40, 36], "street_frames": 4, "street_frames_per_seed": 2, "test_share": 0.5},
     "loss": {"discriminator": "patch70", "discriminator_width": 2, "latent_discriminator_width": 2},
     "train": {
         "batch": 1,
@@ -40,7 +40,7 @@ TABLE: dict[str, Any] = {
         "sample_every": 2,
         "log_every": 1,
     },
-    "keep": {"best": "cycle", "held_back": 1},
+    "keep": {"best": "cycle"},
 }
 
 
@@ -104,8 +104,16 @@ def test_the_page_holds_everything_and_refers_to_nothing(run: Run) -> None:
     shown = {base64.b64decode(link.partition(",")[2]) for link in page.links}
     assert shown == {path.read_bytes() for path in (run.folder / "samples").iterdir()}
     assert "a<b>&c" in page.text
-    for part in ("Finished", "4 of 4 steps", "Held-out figures", "Sessions", 'data = "street:scene"', "held_back = 1"):
+    for part in (
+        "Finished",
+        "4 of 4 steps",
+        "Held-out figures",
+        "Sessions",
+        'data = "street:scene"',
+        "test_share = 0.5",
+    ):
         assert part in page.text
+    assert "seeds from 8,600,000; the streets of vidtrans evaluate are others" in page.text
     # A chart for each kind of loss, for the score, and for each speed.
     assert page.tags.count("svg") == 4 + 1 + 3
 

@@ -329,7 +329,7 @@ def test_set_changes_one_value_and_mistakes_name_the_nearest_key() -> None:
 def frames_of(data: Path | str, kind: str = "photo", size: tuple[int, int] = (40, 36)) -> Any:
     palette = "street" if kind == "label" else None
     row = DomainData("d", str(data), kind, palette)
-    return open_frames(row, 0, DataOptions(size=size), Path("nowhere"), print)
+    return open_frames(row, 0, DataOptions(size=size), Path("nowhere"), print)[0]
 
 
 def test_image_folders_are_resized_and_labels_are_not_mixed(tmp_path: Path) -> None:

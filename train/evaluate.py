@@ -19,7 +19,8 @@ from vidtrans.train.data import street_frames
 from vidtrans.train.metrics import Confusion, psnr
 from vidtrans.train.street import Street
 
-HELD_OUT_SEEDS = range(9_000_000, 9_000_020)  # recipes take seeds below 3,000,000
+HELD_OUT_SEEDS = range(9_000_000, 9_000_020)  # bundled recipes take seeds below 5,000,000
+DEVELOPMENT_SEEDS = range(8_500_000, 8_500_020)  # streets that recipes are designed on
 BLIND_SEEDS = range(8_000_000, 8_000_200)  # streets the picture-blind guess is counted on
 STARTS = (2.0, 9.0, 16.0)  # seconds into each street where a gap begins
 GAP = Fraction(2, 15)  # between keyframes: 7.5 frames a second
@@ -49,6 +50,17 @@ class StreetScores:
                 for name, row in rows.items()
             },
         }
+
+    def table(self) -> str:
+        """The figures as a Markdown table, IoU per class."""
+        rows = (("keyframes", self.keyframes), ("in-betweens", self.between), ("picture-blind guess", self.blind))
+        head = ["", "pixel accuracy", "mean IoU", *STREET.classes]
+        lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+        for name, row in rows:
+            cells = [name, f"{row.accuracy:.3f}", f"{row.mean_iou:.3f}", *(f"{value:.2f}" for value in row.iou)]
+            lines.append("| " + " | ".join(cells) + " |")
+        lines += ["", f"Reconstruction of the scene at keyframes: {self.reconstruction_db:.1f} dB PSNR."]
+        return "\n".join(lines)
 
 
 def evaluate_street(
@@ -89,6 +101,12 @@ def evaluate_street(
     return StreetScores(keyframes, between, guess, float(np.mean(errors)))
 
 
+def names_scenes(net: Any) -> bool:
+    """Whether a net can be measured by `evaluate_street`: it has the street's scene and its segmentation."""
+    kinds = {domain.name: domain.kind for domain in net.domains}
+    return kinds.get("scene") == "photo" and kinds.get("segmentation") == "label"
+
+
 def classes_of(net: Any, out: Tensor, domain: str) -> np.ndarray:
     """What an engine gave for a label domain (n, C, H, W) -> class numbers (n, H, W)."""
     if net.has_scores(domain):
@@ -110,16 +128,3 @@ def picture_blind(width: int, height: int, seeds: range) -> np.ndarray:
         for number in range(len(STREET)):
             counts[number] += labels == number
     return counts.argmax(0).astype(np.uint8)
-
-
-def table(scores: StreetScores) -> str:
-    """The figures as a Markdown table, IoU per class."""
-    rows = (("keyframes", scores.keyframes), ("in-betweens", scores.between), ("picture-blind guess", scores.blind))
-    head = ["", "pixel accuracy", "mean IoU", *STREET.classes]
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    for name, row in rows:
-        cells = [name, f"{row.accuracy:.3f}", f"{row.mean_iou:.3f}", *(f"{value:.2f}" for value in row.iou)]
-        lines.append("| " + " | ".join(cells) + " |")
-    lines.append("")
-    lines.append(f"Reconstruction of the scene at keyframes: {scores.reconstruction_db:.1f} dB PSNR.")
-    return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Frames kept out of training, the scores that they give without labels, and what a finished run measures."""
+"""Scores of frames kept out of training, which need no labels, and what a finished run measures."""
 
 from __future__ import annotations
 
@@ -10,34 +10,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vidtrans.errors import UsageError
-from vidtrans.nets.contract import Net, to_unit
+from vidtrans.nets.contract import Net, domain_named, to_unit
 from vidtrans.palettes import STREET
-from vidtrans.train.data import Frames, Part
+from vidtrans.train.data import Frames
 from vidtrans.train.domains import StreetView
 from vidtrans.train.metrics import Confusion
 from vidtrans.train.recipe import Recipe
+from vidtrans.train.void import Classes, has_class
 
 # Streets of a run's own figures: no recipe trains on them, and `vidtrans evaluate` keeps others for the last word.
 REPORT_SEEDS = range(8_600_000, 8_600_012)
 INSTANT = 9.0  # seconds into each of them
+MOST = 64  # of a domain's held-back frames that a score looks at, spread over them all
 _AT_ONCE = 4
-
-
-def held_back(frames: Frames, count: int, name: str) -> tuple[Frames, Frames]:
-    """(what training sees, the last `count` frames), both in the sequences that the frames are in.
-
-    Raises:
-        UsageError: nothing would be left to train on; `name` is the domain's.
-    """
-    left = len(frames) - count
-    if left < 1:
-        raise UsageError(f"domain {name} has {len(frames)} frames; keep.held_back = {count} leaves none to train on")
-    ends = np.cumsum(frames.lengths).tolist()
-    sequences = list(zip([0, *ends[:-1]], ends, strict=True))
-    seen = [(first, min(end, left)) for first, end in sequences if first < left]
-    unseen = [(max(first, left), end) for first, end in sequences if end > left]
-    return (Part(frames, seen) if count else frames), Part(frames, unseen)
 
 
 @torch.no_grad()
@@ -61,7 +46,10 @@ def measure(recipe: Recipe, net: Net, frames: Sequence[Frames], device: torch.de
     figures: dict[str, Any] = {}
     if len(rows) > 1:
         figures |= _on_streets(net, rows, device)
-        figures["measured_on"] = f"{len(REPORT_SEEDS)} streets that were not trained on"
+        figures["measured_on"] = (
+            f"{len(REPORT_SEEDS)} streets that were not trained on, seeds from {REPORT_SEEDS[0]:,}; the streets of "
+            "vidtrans evaluate are others"
+        )
     others = [name for name in (row.name for row in recipe.domains) if name not in rows]
     numbers = {row.name: number for number, row in enumerate(recipe.domains)}
     if others and all(len(frames[numbers[name]]) for name in others):
@@ -70,7 +58,7 @@ def measure(recipe: Recipe, net: Net, frames: Sequence[Frames], device: torch.de
         for here, there in permutations(others, 2):
             cycle = _distance(net, frames[numbers[here]], here, there, device)
             figures[f"{here} to {there}"] = {"cycle_l1": cycle}
-        figures["held_back_frames"] = len(frames[numbers[others[0]]])
+        figures["held_back_frames"] = len(_looked_at(frames[numbers[others[0]]]))
     return figures
 
 
@@ -80,16 +68,28 @@ def as_input(net: Any, pictures: Tensor, device: torch.device) -> Tensor:
 
 
 def _distance(net: Net, frames: Frames, here: str, there: str, device: torch.device) -> float:
-    """Mean L1 of frames from their reconstruction (there is here), or from their way there and back."""
-    total = 0.0
-    for first in range(0, len(frames), _AT_ONCE):
-        indices = list(range(first, min(first + _AT_ONCE, len(frames))))
+    """Mean L1 of frames from their reconstruction (there is here), or from their way there and back.
+
+    Pixels of labels without a class do not count.
+    """
+    total, count, chosen = 0.0, 0, _looked_at(frames)
+    domain = domain_named(net.domains, here)
+    classes = Classes(domain.colours).to(device) if domain.is_label else None
+    for first in range(0, len(chosen), _AT_ONCE):
+        indices = chosen[first : first + _AT_ONCE]
         x = as_input(net, frames.batch(indices), device)
         back = net.decode(net.encode(x, here), there)
         if there != here:
             back = net.decode(net.encode(back, there), here)
-        total += (back - x).abs().mean().item() * len(indices)
-    return total / len(frames)
+        counts = torch.ones_like(x, dtype=torch.bool) if classes is None else has_class(classes(x)).expand_as(x)
+        total += (back - x).abs()[counts].sum().item()
+        count += int(counts.sum())
+    return total / max(1, count)
+
+
+def _looked_at(frames: Frames) -> list[int]:
+    count = min(MOST, len(frames))
+    return [len(frames) * k // count for k in range(count)]
 
 
 @torch.no_grad()

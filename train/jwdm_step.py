@@ -23,6 +23,7 @@ from vidtrans.train.recipe import Recipe
 from vidtrans.train.self_training import SelfTraining, soft_cross_entropy
 from vidtrans.train.step import Batch, Step
 from vidtrans.train.temporal import between, between_place
+from vidtrans.train.void import Classes, has_class
 
 LABELLER_EDGE_WEIGHT = 1.0  # of edges beside cross-entropy in nats, in what the labeller learns
 
@@ -52,6 +53,8 @@ class Streams:
     yxy: Picture  # G2(E1(G1(E2(y)))), the cycle of y
     zxy: Tensor  # E2(G2(E1(x)))
     zyx: Tensor  # E1(G1(E2(y)))
+    x_classes: Tensor | None  # (B, H, W) of x, void.NO_CLASS where it has none; None: photos
+    y_classes: Tensor | None
 
 
 class JWDMStep(Step):
@@ -69,6 +72,9 @@ class JWDMStep(Step):
         o = self.options
         self.data = nn.ModuleDict({domain.name: data_divergence(o) for domain in net.domains})
         self.latent = latent_divergence(o, net.config.latent_channels)
+        self.classes = nn.ModuleDict(
+            {domain.name: Classes(domain.colours) for domain in net.domains if domain.is_label}
+        )
         self._clip, self._distance = recipe.data.clip, recipe.data.clip_distance
         width, height = recipe.data.trained_size
         self.pools = nn.ModuleDict(
@@ -116,32 +122,35 @@ class JWDMStep(Step):
             zxy, zyx = net.encode(self._sent_back(xy, yd), yd.name), net.encode(self._sent_back(yx, xd), xd.name)
             xyx, yxy = self._decode(zxy, xd), self._decode(zyx, yd)
         prior = losses.prior_draw(zx, self.options.prior, batch.draws)
-        return Streams(x, y, prior, zx, zy, xx, yy, xy, yx, xyx, yxy, zxy, zyx)
+        classes = self._classes(x, xd), self._classes(y, yd)
+        return Streams(x, y, prior, zx, zy, xx, yy, xy, yx, xyx, yxy, zxy, zyx, *classes)
 
     def warmup_loss(self, batch: Batch) -> dict[str, Tensor]:
         """Rx + Ry of Eq. (7) alone, without cycles; translations only where self-training judges them."""
-        terms, latents = {}, {}
+        terms, latents, classes = {}, {}, {}
         for letter, domain, x in zip(self._letters(batch), batch.domains, (batch.x, batch.y), strict=True):
+            classes[domain] = self._classes(x, domain)
             with self.autocast():
                 latents[domain.name] = self.net.encode(x, domain.name)
                 picture = self._decode(latents[domain.name], domain)
-            terms[f"r{letter}"] = self._cost(picture, x, domain)
+            terms[f"r{letter}"] = self._cost(picture, x, classes[domain], domain)
         if self._judges_labels():
             photo, label = self._photo_and_label(batch.domains)
             with self.autocast():
                 translated = self._decode(latents[photo.name], label)
-            terms |= self._label_terms(batch, dict(zip(batch.domains, (batch.x, batch.y), strict=True)), translated)
+            frames = dict(zip(batch.domains, (batch.x, batch.y), strict=True))
+            terms |= self._label_terms(batch, frames[photo], classes[label], translated)
         return terms
 
     def discriminator_loss(self, batch: Batch, streams: Streams) -> dict[str, Tensor]:
         """Algorithm 1, the ascent on the three divergences, weighted as in Eq. (6)."""
         o, s, (xd, yd), (x, y) = self.options, streams, batch.domains, self._letters(batch)
-        x_fakes = self._pooled(xd, self._fakes(s.yx, s.xyx), batch)
-        y_fakes = self._pooled(yd, self._fakes(s.xy, s.yxy), batch)
+        x_shown = self._covered(xd, s.x_classes, s.x, self._pooled(xd, self._fakes(s.yx, s.xyx), batch))
+        y_shown = self._covered(yd, s.y_classes, s.y, self._pooled(yd, self._fakes(s.xy, s.yxy), batch))
         with self.autocast():
             terms = {
-                f"d{x}": (self._weight(xd), self._data(xd).ascent(s.x, x_fakes, batch.draws)),
-                f"d{y}": (self._weight(yd), self._data(yd).ascent(s.y, y_fakes, batch.draws)),
+                f"d{x}": (self._weight(xd), self._data(xd).ascent(*x_shown, batch.draws)),
+                f"d{y}": (self._weight(yd), self._data(yd).ascent(*y_shown, batch.draws)),
                 "dz": (o.lambda_z, self.latent.ascent(s.prior, self._latents(s), batch.draws)),
             }
         return {name: weight * value for name, (weight, value) in terms.items() if value is not None}
@@ -149,22 +158,24 @@ class JWDMStep(Step):
     def generator_loss(self, batch: Batch, streams: Streams) -> dict[str, Tensor]:
         """Algorithm 1, the descent of F on Eq. (6): Rx + Ry (Eq. 7) and the divergences."""
         o, s, (xd, yd), (x, y) = self.options, streams, batch.domains, self._letters(batch)
+        x_shown = self._covered(xd, s.x_classes, s.x, self._fakes(s.yx, s.xyx))
+        y_shown = self._covered(yd, s.y_classes, s.y, self._fakes(s.xy, s.yxy))
         with self.autocast():
-            gx = self._data(xd).descent(s.x, self._fakes(s.yx, s.xyx), batch.draws)
-            gy = self._data(yd).descent(s.y, self._fakes(s.xy, s.yxy), batch.draws)
+            gx = self._data(xd).descent(*x_shown, batch.draws)
+            gy = self._data(yd).descent(*y_shown, batch.draws)
             gz = self.latent.descent(s.prior, self._latents(s), batch.draws)
         terms = {
-            f"r{x}": self._cost(s.xx, s.x, xd),
-            f"r{y}": self._cost(s.yy, s.y, yd),
-            f"c{x}": self._cycle_cost(s.xyx, s.x, xd),
-            f"c{y}": self._cycle_cost(s.yxy, s.y, yd),
+            f"r{x}": self._cost(s.xx, s.x, s.x_classes, xd),
+            f"r{y}": self._cost(s.yy, s.y, s.y_classes, yd),
+            f"c{x}": self._cycle_cost(s.xyx, s.x, s.x_classes, xd),
+            f"c{y}": self._cycle_cost(s.yxy, s.y, s.y_classes, yd),
             f"g{x}": self._weight(xd) * gx,
             f"g{y}": self._weight(yd) * gy,
             "gz": o.lambda_z * gz,
         }
         if self._judges_labels():
-            frames = {xd: s.x, yd: s.y}
-            terms |= self._label_terms(batch, frames, s.xy if yd.is_label else s.yx)
+            of_x, of_y = (s.y, s.x_classes, s.yx), (s.x, s.y_classes, s.xy)
+            terms |= self._label_terms(batch, *(of_y if yd.is_label else of_x))
         if o.likeness_weight > 0.0 and not (xd.is_label or yd.is_label):
             for letter, translated, own in ((x, s.xy, s.xx), (y, s.yx, s.yy)):
                 terms[f"l{letter}"] = o.likeness_weight * losses.likeness(translated.colours, own.colours)
@@ -200,16 +211,16 @@ class JWDMStep(Step):
     def _photo_and_label(pair: tuple[Domain, Domain]) -> tuple[Domain, Domain]:
         return (pair[1], pair[0]) if pair[0].is_label else pair
 
-    def _label_terms(self, batch: Batch, frames: dict[Domain, Tensor], translated: Picture) -> dict[str, Tensor]:
-        """Self-training and edges: what a photo itself says of its translation into labels. frames: by domain."""
+    def _label_terms(self, batch: Batch, x: Tensor, classes: Tensor | None, translated: Picture) -> dict[str, Tensor]:
+        """Self-training and edges: what photos x say of their own translation. classes: of the unpaired labels."""
         assert translated.scores is not None
         photo, label = self._photo_and_label(batch.domains)
-        x, log_made = frames[photo], losses.full(translated.scores).log_softmax(1)
+        log_made = losses.full(translated.scores).log_softmax(1)
         terms = {}
         if self.options.edge_weight > 0.0:
             terms["edges"] = self.options.edge_weight * losses.edges(x, log_made.exp())
         if self.self_training is not None:
-            classes = self._classes(frames[label], label)
+            assert classes is not None
             with self.autocast():
                 names = self.self_training(
                     x, classes, partial(self._averaged_scores, photo, label), batch.draws, self.ranks
@@ -235,7 +246,7 @@ class JWDMStep(Step):
             lifted = rows_of(losses.full(self.net.lift(ends.flatten(0, 1), domain.name)), 2)
             keyframes = clips[:, [0, -1]] if self.options.between_motion == "flow" else None
             picture = self._finish(between(lifted, Fraction(place, self._clip - 1), keyframes), domain)
-        return self._cost(picture, real, domain)
+        return self._cost(picture, real, self._classes(real, domain), domain)
 
     def _decode(self, z: Tensor, domain: Domain) -> Picture:
         return self._finish(self.net.lift(z, domain.name), domain)
@@ -262,25 +273,38 @@ class JWDMStep(Step):
         hard = self.net.colour(torch.zeros_like(picture.scores).scatter_(1, best, 100.0), domain.name)
         return picture.colours + (hard - picture.colours).detach()
 
-    def _cost(self, picture: Picture, target: Tensor, domain: Domain) -> Tensor:
+    def _cost(self, picture: Picture, target: Tensor, classes: Tensor | None, domain: Domain) -> Tensor:
+        """classes: of the target, where it is of a label domain; its pixels without a class cost nothing."""
+        if classes is None:
+            return losses.reconstruction(picture.colours, target)
         if picture.scores is not None and self.options.label_cost == "cross_entropy":
-            cost = losses.class_reconstruction(picture.scores, self._classes(target, domain))
+            cost = losses.class_reconstruction(picture.scores, classes)
         else:
-            cost = losses.reconstruction(picture.colours, target)
-        return self.options.label_weight * cost if domain.is_label else cost
+            cost = losses.reconstruction(picture.colours, target, has_class(classes))
+        return self.options.label_weight * cost
 
-    def _cycle_cost(self, picture: Picture, target: Tensor, domain: Domain) -> Tensor:
-        if domain.is_label:
-            return self._cost(picture, target, domain)
+    def _cycle_cost(self, picture: Picture, target: Tensor, classes: Tensor | None, domain: Domain) -> Tensor:
+        if classes is not None:
+            return self._cost(picture, target, classes, domain)
         pool = self.options.photo_cycle_pool
         colours = losses.full(picture.colours)
         if pool > 1:
             colours, target = F.avg_pool2d(colours, pool), F.avg_pool2d(target, pool)
         return self.options.photo_cycle_weight * losses.reconstruction(colours, target)
 
-    def _classes(self, target: Tensor, domain: Domain) -> Tensor:
-        palette: Tensor = getattr(self.net, f"palette_{domain.name}")
-        return (target.unsqueeze(1) - palette.view(1, -1, 3, 1, 1)).abs().sum(2).argmin(1)
+    def _classes(self, frames: Tensor, domain: Domain) -> Tensor | None:
+        """(B, H, W) of a label domain's frames, void.NO_CLASS where they have none; None: photos."""
+        found: Tensor | None = self.classes[domain.name](frames) if domain.is_label else None
+        return found
+
+    def _covered(
+        self, domain: Domain, classes: Tensor | None, real: Tensor, fakes: list[tuple[float, Tensor]]
+    ) -> tuple[Tensor, list[tuple[float, Tensor]]]:
+        """What a data discriminator is shown: real labels lack a class in places, which are covered in fakes alike."""
+        if classes is None:
+            return real, fakes
+        cover = self.classes[domain.name].covered
+        return cover(real, classes), [(share, cover(fake, classes)) for share, fake in fakes]
 
     def _fakes(self, translated: Picture, cycled: Picture) -> list[tuple[float, Tensor]]:
         """Eqs. (19), (20): the mixture of fakes that a data divergence sees. At a cycle share of 0 it is CycleGAN's."""

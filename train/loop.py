@@ -24,7 +24,7 @@ from vidtrans.train.augment import Augment
 from vidtrans.train.batches import Batches
 from vidtrans.train.data import Frames, open_frames
 from vidtrans.train.health import Health
-from vidtrans.train.held_back import held_back, score
+from vidtrans.train.held_back import score
 from vidtrans.train.journal import Journal
 from vidtrans.train.keep import STATE, Keeper
 from vidtrans.train.methods import imported, method_named
@@ -106,7 +106,7 @@ class Run:
             # The first rank writes the lists of frames; the others, later, read what it wrote.
             is_listed = (folder / STATE).is_file() or not self.ranks.is_first
             for number, row in enumerate(recipe.domains):
-                frames = open_frames(
+                seen, unseen = open_frames(
                     row,
                     number,
                     recipe.data,
@@ -116,7 +116,6 @@ class Run:
                     resumed=is_listed,
                     device=str(self.device),
                 )
-                seen, unseen = held_back(frames, recipe.keep.held_back, row.name)
                 self.frames.append(seen)
                 self.held_back.append(unseen)
         torch.manual_seed(self.options.seed)

@@ -16,18 +16,24 @@ def full(numbers: Tensor) -> Tensor:
     return numbers.float() if numbers.dtype in (torch.bfloat16, torch.float16) else numbers
 
 
-def reconstruction(x: Tensor, target: Tensor) -> Tensor:
-    """Eq. (7), either term: E||x - target||_1, as the mean over all numbers (J23)."""
-    return F.l1_loss(full(x), target)
+def reconstruction(x: Tensor, target: Tensor, counts: Tensor | None = None) -> Tensor:
+    """Eq. (7), either term: E||x - target||_1, as the mean over all numbers (J23).
+
+    counts: (B, 1, H, W) bool, pixels whose error counts; that of others is 0. The divisor stays the number of all, so
+    that the mean over a batch is that of its parts' means.
+    """
+    if counts is None:
+        return F.l1_loss(full(x), target)
+    return (F.l1_loss(full(x), target, reduction="none") * counts).mean()
 
 
 def class_reconstruction(scores: Tensor, labels: Tensor) -> Tensor:
     """Eq. (7) with another cost for labels: cross-entropy (nats per pixel), scores (B, K, H, W), classes (B, H, W).
 
     The theorem allows any cost; colours of classes may lie close together (pole and building are both grey), classes
-    do not.
+    do not. Pixels of void.NO_CLASS cost nothing, and are counted like the others.
     """
-    return F.cross_entropy(full(scores), labels)
+    return F.cross_entropy(full(scores), labels, reduction="none").mean()
 
 
 def variation(clips: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Figures of merit: confusion counts, pixel accuracy, IoU, PSNR."""
+"""Figures of merit: confusion counts, pixel accuracy, IoU, PSNR, flicker."""
 
 from __future__ import annotations
 
@@ -44,3 +44,15 @@ def psnr(first: np.ndarray, second: np.ndarray) -> float:
     """Peak signal to noise ratio in dB of two uint8 pictures; infinite if they are equal."""
     error = float(np.mean((first.astype(np.float64) - second.astype(np.float64)) ** 2))
     return math.inf if error == 0.0 else 10.0 * math.log10(255.0**2 / error)
+
+
+def label_flicker(labels: np.ndarray, truth: np.ndarray) -> float:
+    """Share of pixels that change class from one frame to the next where the truth keeps its class; both (n, H, W)."""
+    changed = (labels[1:] != labels[:-1]) & (truth[1:] == truth[:-1])
+    return float(changed.mean())
+
+
+def photo_flicker(pictures: np.ndarray, truth: np.ndarray) -> float:
+    """Mean absolute difference of the pictures' and the truth's changes from frame to frame; (n, H, W, 3) uint8."""
+    changes, wanted = (np.diff(frames.astype(np.int16), axis=0) for frames in (pictures, truth))
+    return float(np.abs(changes - wanted).mean())

@@ -58,8 +58,8 @@ class DataOptions:
         clip_distance: from a frame of a sample to its next, counted in frames of the footage.
         jitter: how far brightness, contrast and saturation of a photo may move, as a share; its hue a quarter of that.
             Labels keep their colours.
-        test_share: the last part of each domain's frames in time that training does not see; its list and that of the
-            frames it sees stand in the run folder. Not for rendered streets, which are held out by their seeds.
+        test_share: the last part of each domain's frames in time that training does not see, for scores and figures;
+            its list and that of the frames it sees stand in the run folder. Of rendered streets the last ones, whole.
         test_clip: frames of a test clip; clips never cross the border of a sequence or of a part.
         strict: a file that cannot be read ends the run; else the next one takes its place, and it is named.
         street_frames: instants drawn per `street:` domain.
@@ -195,6 +195,8 @@ class Recipe:
         width, height = self.data.trained_size
         if width % 4 or height % 4:
             raise UsageError(f"the training size {width}x{height} must be divisible by 4")
+        if self.keep.best != "none" and not self.data.test_share:
+            raise UsageError(f"keep.best = {self.keep.best!r} is measured on held-back frames; set data.test_share too")
         self.loss.check(self)
 
     def net_config(self) -> Any:

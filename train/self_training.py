@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from vidtrans.train.draws import Draws
 from vidtrans.train.losses import edges, full
 from vidtrans.train.ranks import Ranks
+from vidtrans.train.void import has_class
 
 WIDTH = 24  # channels at full resolution
 GROUPS = 4
@@ -107,7 +108,8 @@ class SelfTraining(nn.Module):
     ) -> Names:
         """Name the photos x (B, 3, H, W) in [-1, 1]; learn from the teacher on the way.
 
-        labels: (B, H, W) classes of unpaired frames of the label domain. teacher: x -> class scores (B, K, H, W).
+        labels: (B, H, W) classes of unpaired frames of the label domain, void.NO_CLASS where they have none. teacher:
+        x -> class scores (B, K, H, W).
         """
         with torch.no_grad():
             taught = both_ways(teacher, x)
@@ -115,13 +117,13 @@ class SelfTraining(nn.Module):
         loss = soft_cross_entropy(log_named, taught) + self._edge_weight * edges(x, log_named.exp())
         with torch.no_grad():
             named = full(self.labeller(x)).softmax(1)
-            self._count(named, F.one_hot(labels, named.shape[1]).movedim(-1, 1), ranks)
+            self._count(named, shares_of(labels, named), ranks)
             named = named * self._favour()
         return Names(named / named.sum(1, keepdim=True), loss)
 
     def _count(self, named: Tensor, labels: Tensor, ranks: Ranks) -> None:
         self.steps += 1
-        found = [mirrored_mean(named), mirrored_mean(labels.to(named.dtype))]
+        found = [mirrored_mean(named), mirrored_mean(labels)]
         ranks.average(found)
         # The first batches have more than their share, or the flat start would be remembered.
         share = max(MEMORY, 1.0 / int(self.steps))
@@ -132,6 +134,12 @@ class SelfTraining(nn.Module):
         """(1, K, H, W): how much more often the label domain has a class at a place than the photos are said to."""
         wanted, seen = (blurred(shares) + SMALLEST_SHARE for shares in (self.wanted, self.seen))
         return (wanted / seen).clamp(1.0 / MOST_FAVOUR, MOST_FAVOUR)
+
+
+def shares_of(labels: Tensor, named: Tensor) -> Tensor:
+    """Classes (B, H, W) as shares (B, K, H, W), 0 or 1. A pixel without a class says what is named there already."""
+    whole = F.one_hot(labels.clamp_min(0), named.shape[1]).movedim(-1, 1)
+    return torch.where(has_class(labels), whole.to(named.dtype), named)
 
 
 def both_ways(teacher: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

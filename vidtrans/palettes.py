@@ -11,6 +11,8 @@ import numpy as np
 from vidtrans.errors import UsageError, nearest_names
 
 MOST_CLASSES = 256  # class numbers are bytes
+# For pixels without a class, the first that no class has: black, as most data sets, or Pascal VOC's.
+VOIDS = ((0, 0, 0), (224, 224, 192), (255, 255, 255), (255, 0, 255))
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,16 @@ class Palette:
     def array(self) -> np.ndarray:
         """Colours as (K, 3) uint8."""
         return np.asarray(self.colours, dtype=np.uint8)
+
+    @cached_property
+    def void(self) -> tuple[int, int, int] | None:
+        """The colour of pixels that have no class: of the class called void where there is one, else of no class.
+
+        None: classes have all of VOIDS.
+        """
+        if "void" in self.classes:
+            return self.colours[self.index("void")]
+        return next((colour for colour in VOIDS if colour not in self.colours), None)
 
     def index(self, name: str) -> int:
         """The class number of a name."""

@@ -10,7 +10,7 @@ from vidtrans.train.data.files import FileFrames
 from vidtrans.train.data.footage import Footage
 from vidtrans.train.data.layouts import find_footage, parse_source
 from vidtrans.train.data.lists import read_list, write_list
-from vidtrans.train.data.rendered import Drives, StreetFrames, StreetOnTheFly, street_frames, street_hash
+from vidtrans.train.data.rendered import Drives, StreetFrames, StreetOnTheFly, split_streets, street_frames, street_hash
 from vidtrans.train.data.splits import clips_of, split_by_time
 from vidtrans.train.recipe import DataOptions, DomainData
 
@@ -36,8 +36,8 @@ def open_frames(
     lists: Path | None = None,
     resumed: bool = False,
     device: str = "cpu",
-) -> Frames:
-    """The frames of domain `number` of a recipe that training sees.
+) -> tuple[Frames, Frames]:
+    """The frames of domain `number` of a recipe: (those that training sees, those held back, none without test_share).
 
     Args:
         cache: folder of rendered frames.
@@ -48,7 +48,7 @@ def open_frames(
         device: where frames are rendered that nothing keeps (data.street_render = "device").
 
     Raises:
-        UsageError: the data is neither a folder nor something a reader is known for.
+        UsageError: the data is neither a folder nor something a reader is known for, or cannot be divided.
         InputError: nothing of the kind is there, or a file cannot be read and that is fatal.
     """
     if row.data.startswith("street:"):
@@ -61,12 +61,15 @@ def open_frames(
             options.street_clip,
             options.street_spacing,
         )
+        frames: Frames
         if options.street_render == "cache":
-            return StreetFrames(drives, cache, report)
-        return StreetOnTheFly(drives, device if options.street_render == "device" else "cpu")
+            frames = StreetFrames(drives, cache, report)
+        else:
+            frames = StreetOnTheFly(drives, device if options.street_render == "device" else "cpu")
+        return split_streets(frames, drives, options.test_share)
     domain = row.domain
     try:
-        footage = _training_footage(row, options, lists, resumed)
+        footage, held_back = _both_parts(row, options, lists, resumed)
     except (InputError, UsageError) as error:
         raise type(error)(f"domain {row.name}: {error}") from error
     for text in footage.unreadable.values():
@@ -74,20 +77,25 @@ def open_frames(
             raise InputError(f"domain {row.name}: {text}")
         report(f"{text}; skipped")
     palette = domain.colours if domain.is_label else None
-    return FileFrames(footage, options.size, palette, strict=options.strict, report=report)
+    seen, unseen = (
+        FileFrames(part, options.size, palette, strict=options.strict, report=report) for part in (footage, held_back)
+    )
+    return seen, unseen
 
 
-def _training_footage(row: DomainData, options: DataOptions, lists: Path | None, resumed: bool) -> Footage:
-    kept = lists / f"{row.name}.train.txt" if lists is not None else None
-    if resumed and kept is not None and kept.is_file():
-        return read_list(kept)
+def _both_parts(row: DomainData, options: DataOptions, lists: Path | None, resumed: bool) -> tuple[Footage, Footage]:
+    """(training's, held back); the latter is empty without test_share."""
+    names = {part: f"{row.name}.{part}.txt" for part in ("train", "test", "test-clips")}
+    if resumed and lists is not None and (lists / names["train"]).is_file():
+        footage = read_list(lists / names["train"])
+        return footage, read_list(lists / names["test"]) if options.test_share else footage.first(0)
     footage = find_footage(parse_source(row.data), row.domain.is_label)
-    held_back = None
+    held_back = footage.first(0)
     if options.test_share:
         footage, held_back = split_by_time(footage, options.test_share, options.test_clip)
-    if lists is not None and kept is not None:
-        write_list(kept, footage)
-        if held_back is not None:
-            write_list(lists / f"{row.name}.test.txt", held_back)
-            write_list(lists / f"{row.name}.test-clips.txt", clips_of(held_back, options.test_clip))
-    return footage
+    if lists is not None:
+        write_list(lists / names["train"], footage)
+        if options.test_share:
+            write_list(lists / names["test"], held_back)
+            write_list(lists / names["test-clips"], clips_of(held_back, options.test_clip))
+    return footage, held_back

@@ -233,7 +233,7 @@ def _look(
         packed = picture.astype(np.uint32) @ np.asarray([1 << 16, 1 << 8, 1], dtype=np.uint32)
         codes, counts = np.unique(packed, return_counts=True)
         classes = {colour: number for number, colour in enumerate(palette.colours)}
-        fine, strays = {VOID, *known.values()}, Counter[Colour]()
+        fine, strays = {palette.void or VOID, *known.values()}, Counter[Colour]()
         for code, count in zip(codes.tolist(), counts.tolist(), strict=True):
             colour = (code >> 16, code >> 8 & 255, code & 255)
             if colour in classes:

@@ -18,7 +18,7 @@ from vidtrans.palettes import Palette
 from vidtrans.stages import cores
 from vidtrans.train.data.contract import Frames, Report
 from vidtrans.train.data.footage import Footage, Images
-from vidtrans.train.data.labels import read_label
+from vidtrans.train.data.labels import colours_without_class, read_label
 from vidtrans.train.data.videos import OpenVideos
 
 
@@ -28,7 +28,8 @@ class FileFrames(Frames):
     Args:
         footage: which files, in which order.
         size: (width, height) that every picture is resized to, whatever its aspect.
-        palette: of a label domain, whose pictures are resized without mixing colours; None: photos.
+        palette: of a label domain, whose pictures are resized without mixing colours, and show the palette's void
+            where they have a class of the data set that the palette lacks; None: photos.
     """
 
     def __init__(
@@ -43,6 +44,8 @@ class FileFrames(Frames):
         super().__init__([len(shot) for shot in footage.sequences], strict=strict, report=report)
         self.footage = footage
         self._palette = palette
+        lacking = [] if palette is None else colours_without_class(palette, footage.numbers)
+        self._lacking = torch.tensor([_packed(torch.tensor(colour)) for colour in lacking], dtype=torch.int64)
         self._videos = OpenVideos()
         self._pool = ThreadPoolExecutor(min(8, cores()), "read")
         mode = v2.InterpolationMode.BILINEAR if palette is None else v2.InterpolationMode.NEAREST_EXACT
@@ -80,7 +83,16 @@ class FileFrames(Frames):
             return error
 
     def _fitted(self, picture: np.ndarray) -> Tensor:
-        return self._resize(torch.from_numpy(picture).movedim(-1, 0)).movedim(0, -1).contiguous()
+        fitted = self._resize(torch.from_numpy(picture).movedim(-1, 0)).movedim(0, -1).contiguous()
+        if self._palette is not None and self._palette.void is not None:
+            fitted[torch.isin(_packed(fitted), self._lacking)] = torch.tensor(self._palette.void, dtype=torch.uint8)
+        return fitted
+
+
+def _packed(colours: Tensor) -> Tensor:
+    """Colours (..., 3) as one whole number each."""
+    red, green, blue = colours.long().unbind(-1)
+    return (red << 16) | (green << 8) | blue
 
 
 def read_image(path: Path, palette: Palette | None = None, numbers: str = "palette") -> np.ndarray:

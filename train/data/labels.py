@@ -10,7 +10,7 @@ from PIL import Image
 from vidtrans.palettes import CITYSCAPES, SYNTHIA, VIPER, Palette
 
 Colour = tuple[int, int, int]
-VOID: Colour = (0, 0, 0)  # of pixels that have no class
+VOID: Colour = (0, 0, 0)  # of pixels that have no class, in the data sets' own colours
 NO_CLASS = 255  # the number that data sets give them
 
 
@@ -51,7 +51,7 @@ def _viper_ids() -> dict[int, Colour]:
     return {**others, **dict(zip(evaluated, VIPER.colours[:-1], strict=True))}
 
 
-# Name of a numbering -> class number -> colour. Numbers that are not there get VOID.
+# Name of a numbering -> class number -> colour. Numbers that are not there have no class.
 NUMBERS: dict[str, dict[int, Colour]] = {
     "cityscapes-ids": _cityscapes_ids(),
     "cityscapes-trainids": dict(enumerate(CITYSCAPES.colours)),
@@ -72,7 +72,7 @@ def read_label(path: Path, palette: Palette, numbers: str = "palette") -> tuple[
     Args:
         palette: of the domain.
         numbers: what class numbers mean: a name in NUMBERS, or "palette", where number k is the palette's row k.
-            A number without a class becomes VOID.
+            A number without a class becomes the palette's void.
 
     Returns:
         (H, W, 3) uint8 colours, and the class numbers (H, W) if that is what the image holds.
@@ -103,6 +103,11 @@ def meaning_of(numbers: str, palette: Palette) -> dict[int, Colour]:
 def colours_of(values: np.ndarray, palette: Palette, numbers: str = "palette") -> np.ndarray:
     """Class numbers (H, W) of any whole type to colours (H, W, 3) uint8."""
     meaning = meaning_of(numbers, palette)
-    table = np.full((256, 3), VOID, dtype=np.uint8)
+    table = np.full((256, 3), palette.void or VOID, dtype=np.uint8)
     table[list(meaning)] = list(meaning.values())
     return table[np.clip(values, 0, NO_CLASS)]
+
+
+def colours_without_class(palette: Palette, numbers: str) -> list[Colour]:
+    """Colours that label files of that numbering have for what the palette has no class for."""
+    return sorted({VOID, *NUMBERS.get(numbers, {}).values()} - set(palette.colours))

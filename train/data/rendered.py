@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vidtrans.errors import InputError
-from vidtrans.train.data.contract import Frames, Report
+from vidtrans.errors import InputError, UsageError
+from vidtrans.train.data.contract import Frames, Part, Report
 from vidtrans.train.domains import StreetView, street_domain
 from vidtrans.train.workers import in_order
 
@@ -122,6 +122,24 @@ class StreetOnTheFly(Frames):
 
     def name(self, index: int) -> str:
         return f"street {self.drives.street_of(index)[0]}"
+
+
+def split_streets(frames: Frames, drives: Drives, share: float) -> tuple[Frames, Frames]:
+    """(training's, held back): the last streets, about that share of them and at least one, are held back whole.
+
+    Raises:
+        UsageError: no street would be left to train on.
+    """
+    streets = len(drives.seeds)
+    held = max(1, round(streets * share)) if share else 0
+    if held >= streets:
+        raise UsageError(
+            f"the {streets} streets of street:{drives.name} cannot be divided so that {share:g} of them are held back; "
+            "change data.test_share or data.street_frames"
+        )
+    border = (streets - held) * drives.draws_per_seed if held else drives.draws
+    clips = [(draw * drives.clip, (draw + 1) * drives.clip) for draw in range(drives.draws)]
+    return (Part(frames, clips[:border]) if held else frames), Part(frames, clips[border:])
 
 
 def _render_all(drives: Drives, path: Path, report: Report) -> None:

@@ -1,0 +1,239 @@
+"""Measure a finished run on the held-out streets and make it a bundled model.
+
+    python benchmarks/publish.py street runs/street
+    python benchmarks/publish.py seasons runs/seasons
+
+writes vidtrans/models/NAME.safetensors (half precision, the figures in its metadata), its hash beside it and the
+model's part of docs/model-card.md. Without a run it writes the part of a model that is still to be trained: what is
+frozen before the counted run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vidtrans.checkpoint import Model, load_model, save_model
+from vidtrans.model_library import BUNDLED, BUNDLED_FOLDER, SUFFIX, record_hash
+from vidtrans.train.data import street_hash
+from vidtrans.train.evaluate import BLIND_SEEDS, HELD_OUT_SEEDS, STARTS, evaluate_street
+from vidtrans.train.evaluate_seasons import evaluate_seasons
+from vidtrans.train.recipe import load_recipe
+
+CARD = Path(__file__).parent.parent / "docs" / "model-card.md"
+TITLE = "# Model card: `{}`\n"
+PENDING = "_The counted run has not finished yet._"
+
+DESIGNED = """\
+A test holds the generator to this hash. The design of the recipe (network, losses, discriminators) was chosen by
+looking at sample grids and at streets of other seeds (8,500,000 and up), never at the held-out ones.
+"""
+
+STREET_ABOUT = """\
+Domains `scene` (photo) and `segmentation` (labels, palette `street`: ten classes in the colours of Cityscapes). It is
+the default of `vidtrans upsample` and knows one thing: the rendered summer street of `vidtrans render`. It has never
+seen a camera. On other footage it runs and is wrong; train on that footage with `vidtrans train`.
+
+## How it was trained
+
+On unpaired frames, in three runs that follow each other: JWDM's Algorithm 1 from nothing (`street-start`); then
+reconstruction with self-training beside it; then the same and, to the end, Algorithm 1 again with self-training
+(`street`, which holds both: its `warmup` is the former). Anyone can run them again:
+
+```sh
+vidtrans train street-start
+vidtrans train street --init-from runs/street-start -o runs/street-named \\
+    --set train.constant=1400 --set train.warmup=1400 --set train.decay=0
+vidtrans train street --init-from runs/street-named
+python benchmarks/publish.py street runs/street
+```
+
+In self-training a small helper network names the photos, from what the averaged model makes of them, the photos' own
+edges and the unpaired labels' shares of classes by place (`train/self_training.py`, docs/method.md). Of the shipped
+weights the first two runs were made before `street` was a recipe: 5,200 steps of `street-start` as it then was, and
+1,400 by a development script of the same terms and weights, whose helper learned by Adam at 1e-3 and not by Muon,
+had 150 steps to itself beforehand, and counted in full from the first step. What all three give by the recipes as they
+stand has not been measured yet.
+"""
+
+STREET_UNPAIRED = """\
+Unpaired means that the frames of the two domains come from different streets: no frame of one has a partner in the
+other. The labels that a scene frame truly has are rendered only for the evaluation below; no loss, no selection and no
+early stop sees them. The model is the moving average of the weights after the last step.
+"""
+
+STREET_MEASURED = """\
+The picture-blind guess is each pixel's most frequent class over other streets. In-betweens are the seven instants
+between two keyframes 1/7.5 s apart, blended in place as the papers do (`--paper`) and compared with the street
+rendered at those instants. Everything is measured at the size of training, {size}.
+
+## Limits
+
+- Things thinner than a few pixels at {size} (poles, signs, people far away) are often lost or too thick.
+- Seasons, night, rain, other cities: never seen.
+"""
+
+SEASONS_ABOUT = """\
+Domains `spring`, `summer`, `fall` and `winter`, all photos, in one model with one latent space: each is translated into
+each (`vidtrans upsample in.mp4 --model seasons --from summer --to winter`). It knows the rendered street of
+`vidtrans render` and nothing else. It has never seen a camera. On other footage it runs and is wrong; train on that
+footage with `vidtrans train`.
+
+## How it was trained
+
+On unpaired frames by JWDM's Algorithm 1 from nothing, every step both directions of one pair of seasons, by the recipe
+`seasons`:
+
+```sh
+vidtrans train seasons
+python benchmarks/publish.py seasons runs/seasons
+```
+"""
+
+SEASONS_UNPAIRED = """\
+Unpaired means that the frames of the four seasons come from different streets: no frame has a partner in another
+season. The same street in two seasons is rendered only for the evaluation below; no loss, no selection and no early
+stop sees it. The model is the moving average of the weights after the last step.
+"""
+
+SEASONS_MEASURED = """\
+L1 is the mean absolute difference from the true frame of the target season, the same street at the same instant, over
+all pixels and channels, in grey levels of 255. "Untranslated" is that of the true source frame, "closer" how much
+smaller the translation's is; the last row holds the means of the columns. In-betweens are the seven instants between
+two keyframes 1/7.5 s apart, blended in place as the papers do (`--paper`); "worse by" is how much farther from the true
+frame they are than keyframes. Everything is measured at the size of training, {size}.
+
+## Limits
+
+- A season of the rendered street is a matter of materials and light: nothing grows, falls or is taken away, and the
+  model cannot do so.
+- What a season has taken from the picture (snow over a marking, bare branches) is made up, as it usually looks.
+- Night, rain, other cities: never seen.
+"""
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """What a bundled model's card says beside facts and figures, and how it is measured.
+
+    Attributes:
+        words: of its row in model_library.BUNDLED.
+        about, unpaired, measured: Markdown; `measured` with {size} for the size of training.
+        seeds: rows of the frozen table beside the training's and the held-out seeds.
+    """
+
+    words: str
+    measure: Callable[..., Any]
+    about: str
+    unpaired: str
+    measured: str
+    seeds: tuple[str, ...] = ()
+
+
+SHIPPED = {
+    "street": Shipped(
+        BUNDLED["street"][1],
+        evaluate_street,
+        STREET_ABOUT,
+        STREET_UNPAIRED,
+        STREET_MEASURED,
+        (f"| seeds of the picture-blind guess | {BLIND_SEEDS[0]:,} to {BLIND_SEEDS[-1]:,} |",),
+    ),
+    "seasons": Shipped(
+        "a rendered street in spring, summer, fall and winter (vidtrans render)",
+        evaluate_seasons,
+        SEASONS_ABOUT,
+        SEASONS_UNPAIRED,
+        SEASONS_MEASURED,
+    ),
+}
+
+
+def model_file(name: str) -> Path:
+    return BUNDLED_FOLDER / f"{name}{SUFFIX}"
+
+
+def part(name: str, model: Model | None, figures: str) -> str:
+    """The model's part of the card; model None: nothing trained yet."""
+    shipped, recipe = SHIPPED[name], load_recipe(name)
+    data, size = recipe.data, "{}x{}".format(*recipe.data.trained_size)
+    streets = -(-data.street_frames // data.street_frames_per_seed)
+    training = PENDING
+    if model is not None:
+        training = (
+            f"The last run: {model.trained['step']:,} steps of {recipe.train.batch} frames per domain at {size}; "
+            f"{data.street_frames:,} frames of {streets} streets per domain. "
+            f"File: {model_file(name).stat().st_size / 1e6:.1f} MB, SHA-256 `{model.sha256}`."
+        )
+    firsts = [data.street_seed + number * 1_000_000 for number in range(len(recipe.domains))]
+    seeds = [
+        f"{row.name} {first:,} to {first + streets - 1:,}" for row, first in zip(recipe.domains, firsts, strict=True)
+    ]
+    starts = ", ".join(f"{start:g}" for start in STARTS)
+    frozen = [
+        "| what | |",
+        "|---|---|",
+        f"| street generator | SHA-256 of `train/street*.py`, in the order of their names: `{street_hash()}` |",
+        f"| training seeds | {', '.join(seeds)} |",
+        f"| held-out seeds | {HELD_OUT_SEEDS[0]:,} to {HELD_OUT_SEEDS[-1]:,}, at {starts} s into each street |",
+        *shipped.seeds,
+    ]
+    return "\n".join(
+        (
+            TITLE.format(name),
+            shipped.about,
+            training + "\n",
+            shipped.unpaired,
+            "## What was frozen before the counted run\n",
+            *frozen,
+            "",
+            DESIGNED,
+            "## Held-out figures\n",
+            figures + "\n",
+            shipped.measured.format(size=size),
+        )
+    )
+
+
+def with_part(card: str, name: str, text: str) -> str:
+    """The whole card with the part of one model replaced, or added; parts are in the order of SHIPPED."""
+    found = {name: text}
+    for old in re.split(r"^(?=# Model card: )", card, flags=re.MULTILINE):
+        for other in SHIPPED:
+            if other != name and old.startswith(TITLE.format(other)):
+                found[other] = old
+    return "\n".join(found[each].rstrip() + "\n" for each in SHIPPED if each in found)
+
+
+def write_part(name: str, model: Model | None, figures: str) -> None:
+    CARD.write_text(with_part(CARD.read_text(), name, part(name, model, figures)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Make a finished run a bundled model.")
+    parser.add_argument("name", choices=SHIPPED)
+    parser.add_argument("run", nargs="?", help="run folder; without it, the card of an untrained model")
+    arguments = parser.parse_args()
+    name, path = arguments.name, model_file(arguments.name)
+    if arguments.run is None:
+        write_part(name, None, PENDING)
+        return
+    model = load_model(arguments.run)
+    # What is shipped is what is measured: half precision first.
+    save_model(path, model.net, trained=model.trained, half=True)
+    scores = SHIPPED[name].measure(load_model(path).net, report=print)
+    save_model(path, model.net, trained=model.trained, quality=scores.to_json(), half=True)
+    record_hash(path)  # what vidtrans models verify compares with
+    write_part(name, load_model(path), scores.table())
+    print(scores.table())
+    if name not in BUNDLED:
+        row = f'"{name}": ("{path.name}", "{SHIPPED[name].words}"),'
+        print(f"\nNow add to BUNDLED in vidtrans/model_library.py:\n    {row}")
+
+
+if __name__ == "__main__":
+    main()
