@@ -18,7 +18,7 @@ from vidtrans.train.draws import Draws
 from vidtrans.train.loop import Run
 from vidtrans.train.ranks import Ranks
 from vidtrans.train.recipe import Recipe, parse_recipe
-from vidtrans.train.self_training import RAMP, SelfTraining, both_ways, soft_cross_entropy
+from vidtrans.train.self_training import LESSONS, SelfTraining, both_ways, soft_cross_entropy
 
 DRAWS = Draws(seed=0, step=0, first=0, count=2)
 
@@ -100,25 +100,37 @@ def test_classes_that_photos_lack_are_favoured_where_labels_have_them() -> None:
     assert torch.allclose(names.classes.sum(1), torch.ones(2, 40, 48), atol=1e-5)
     assert (names.classes[:, 2, 30:] > plain[:, 2, 30:]).all()
     assert (names.classes[:, 2, :10] < plain[:, 2, :10]).all()
-    assert training.ramp == 3 / RAMP
+    assert not training.is_ready
+    training.steps.fill_(LESSONS)
+    assert training.is_ready
     assert not names.classes.requires_grad
 
 
-def test_the_labeller_learns_beside_the_model_and_is_no_part_of_it(tmp_path: Path) -> None:
+def test_the_labeller_learns_beside_the_model_and_is_no_part_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(self_training, "LESSONS", 1)
     recipe = recipe_with(self_weight=0.3, edge_weight=0.2)
     run = Run(recipe, tmp_path / "run", cache=tmp_path, init_from=start_of(recipe, tmp_path))
     assert not any("labeller" in name for name, _ in run.net.named_parameters())
     before = [parameter.clone() for parameter in run.step_module.helpers()]
     seen: list[dict[str, float]] = []
+    net = {name: tensor.clone() for name, tensor in run.net.state_dict().items()}
+    run.advance(1, show=lambda progress: seen.append(progress.losses))
+    assert set(seen[0]) == {"labeller"}  # its lessons, in which nothing else learns
+    assert all(torch.equal(tensor, net[name]) for name, tensor in run.net.state_dict().items())
     run.advance(show=lambda progress: seen.append(progress.losses))
     assert len(before) > 0
     assert all(not torch.equal(old, new) for old, new in zip(before, run.step_module.helpers(), strict=True))
-    assert all({"self", "edges", "labeller"} <= set(row) for row in seen)  # in the warm-up and after it
-    assert "dx" not in seen[0]
+    assert all({"self", "edges", "labeller"} <= set(row) for row in seen[1:])  # in the warm-up and after it
+    assert "dx" not in seen[1]
     assert "dx" in seen[-1]
 
 
-def test_a_resumed_run_with_a_labeller_equals_an_uninterrupted_one(tmp_path: Path) -> None:
+def test_a_resumed_run_with_a_labeller_equals_an_uninterrupted_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(self_training, "LESSONS", 1)
     recipe = recipe_with(self_weight=0.3, edge_weight=0.2)
     start = start_of(recipe, tmp_path)
     whole = Run(recipe, tmp_path / "whole", cache=tmp_path, init_from=start)

@@ -20,7 +20,7 @@ from vidtrans.train.draws import Draws
 from vidtrans.train.image_pool import ImagePool
 from vidtrans.train.jwdm_options import LossOptions
 from vidtrans.train.recipe import Recipe
-from vidtrans.train.self_training import SelfTraining, soft_cross_entropy
+from vidtrans.train.self_training import Names, SelfTraining, soft_cross_entropy
 from vidtrans.train.step import Batch, Step
 from vidtrans.train.temporal import between, between_place
 from vidtrans.train.void import Classes, has_class
@@ -127,6 +127,8 @@ class JWDMStep(Step):
 
     def warmup_loss(self, batch: Batch) -> dict[str, Tensor]:
         """Rx + Ry of Eq. (7) alone, without cycles; translations only where self-training judges them."""
+        if self.self_training is not None and not self.self_training.is_ready:
+            return self._lesson(batch)
         terms, latents, classes = {}, {}, {}
         for letter, domain, x in zip(self._letters(batch), batch.domains, (batch.x, batch.y), strict=True):
             classes[domain] = self._classes(x, domain)
@@ -157,6 +159,8 @@ class JWDMStep(Step):
 
     def generator_loss(self, batch: Batch, streams: Streams) -> dict[str, Tensor]:
         """Algorithm 1, the descent of F on Eq. (6): Rx + Ry (Eq. 7) and the divergences."""
+        if self.self_training is not None and not self.self_training.is_ready:
+            return self._lesson(batch)
         o, s, (xd, yd), (x, y) = self.options, streams, batch.domains, self._letters(batch)
         x_shown = self._covered(xd, s.x_classes, s.x, self._fakes(s.yx, s.xyx))
         y_shown = self._covered(yd, s.y_classes, s.y, self._fakes(s.xy, s.yxy))
@@ -214,21 +218,30 @@ class JWDMStep(Step):
     def _label_terms(self, batch: Batch, x: Tensor, classes: Tensor | None, translated: Picture) -> dict[str, Tensor]:
         """Self-training and edges: what photos x say of their own translation. classes: of the unpaired labels."""
         assert translated.scores is not None
-        photo, label = self._photo_and_label(batch.domains)
         log_made = losses.full(translated.scores).log_softmax(1)
         terms = {}
         if self.options.edge_weight > 0.0:
             terms["edges"] = self.options.edge_weight * losses.edges(x, log_made.exp())
         if self.self_training is not None:
-            assert classes is not None
-            with self.autocast():
-                names = self.self_training(
-                    x, classes, partial(self._averaged_scores, photo, label), batch.draws, self.ranks
-                )
-            weight = self.options.self_weight * self.self_training.ramp
-            terms["self"] = weight * soft_cross_entropy(log_made, names.classes)
+            names = self._names(batch, x, classes)
+            terms["self"] = self.options.self_weight * soft_cross_entropy(log_made, names.classes)
             terms["labeller"] = names.loss
         return terms
+
+    def _names(self, batch: Batch, x: Tensor, classes: Tensor | None) -> Names:
+        """What the labeller calls the photos x. classes: of the unpaired labels."""
+        assert self.self_training is not None
+        assert classes is not None
+        teacher = partial(self._averaged_scores, *self._photo_and_label(batch.domains))
+        with self.autocast():
+            names: Names = self.self_training(x, classes, teacher, batch.draws, self.ranks)
+        return names
+
+    def _lesson(self, batch: Batch) -> dict[str, Tensor]:
+        """The labeller's beginning, in which nothing else learns."""
+        photo, label = self._photo_and_label(batch.domains)
+        frames = dict(zip(batch.domains, (batch.x, batch.y), strict=True))
+        return {"labeller": self._names(batch, frames[photo], self._classes(frames[label], label)).loss}
 
     def _averaged_scores(self, photo: Domain, label: Domain, x: Tensor) -> Tensor:
         net = self.average

@@ -134,7 +134,7 @@ class Run:
         # Not a part of the step: it would be saved twice, and compiled and trained.
         object.__setattr__(self.step_module, "average", self.average)
         hasten(self.step_module.parts(), self.options)
-        self.generators = self._optimisers_of([*net.parameters(), *self.step_module.helpers()], self.options.optimiser)
+        self.generators = self._optimisers_of(net.parameters(), self.options.optimiser, self.step_module.helpers())
         self.adversaries = self._optimisers_of(self.step_module.discriminators(), "adam")
         self.batches = Batches(
             self.frames,
@@ -160,10 +160,14 @@ class Run:
         """The averaged networks in float32, as they are saved."""
         return copy.deepcopy(self.average).float() if self.options.precision == "fp64" else self.average
 
-    def _optimisers_of(self, parameters: Iterable[nn.Parameter], kind: str) -> Optimisers:
+    def _optimisers_of(
+        self, parameters: Iterable[nn.Parameter], kind: str, helpers: Iterable[nn.Parameter] = ()
+    ) -> Optimisers:
         options = self.options
         scaler = torch.amp.GradScaler(self.device.type, enabled=options.precision == "fp16")
-        return Optimisers(parameters, kind, options.lr, options.betas, scaler=scaler, ranks=self.ranks)
+        return Optimisers(
+            parameters, kind, options.lr, options.betas, helpers=helpers, scaler=scaler, ranks=self.ranks
+        )
 
     @property
     def total(self) -> int:

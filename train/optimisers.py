@@ -48,6 +48,8 @@ class KernelMuon(torch.optim.Muon):
 class Optimisers:
     """One side's optimisers, driven as one: Adam for all, or Muon for its kernels and Adam for the rest.
 
+    Helpers (step.Step.helpers) play no game: they have Adam to themselves, faster and with its usual memory.
+
     A step is `add` for every part of the batch, then `step`. Gradients are averaged over the ranks; in float16 losses
     are scaled, and a step whose gradients overflow is left out (torch's GradScaler).
     """
@@ -59,10 +61,12 @@ class Optimisers:
         lr: float,
         betas: tuple[float, float],
         *,
+        helpers: Iterable[nn.Parameter] = (),
         scaler: torch.amp.GradScaler | None = None,
         ranks: Ranks | None = None,
     ) -> None:
-        self._parameters = rest = list(parameters)
+        rest, helping = list(parameters), list(helpers)
+        self._parameters = [*rest, *helping]
         self._scaler = scaler or torch.amp.GradScaler(enabled=False)
         self._ranks = ranks or Ranks()
         self.parts: dict[str, torch.optim.Optimizer] = {}
@@ -71,10 +75,12 @@ class Optimisers:
             rest = [p for p in rest if p.ndim <= 1]
         if rest:
             self.parts["rest"] = torch.optim.Adam(rest, lr, betas)
+        if helping:
+            self.parts["helpers"] = torch.optim.Adam(helping, lr * HELPERS_RATE)
 
     def set_rate(self, lr: float) -> None:
-        for part in self.parts.values():
-            part.param_groups[0]["lr"] = lr
+        for name, part in self.parts.items():
+            part.param_groups[0]["lr"] = lr * HELPERS_RATE if name == "helpers" else lr
 
     def add(self, losses: Iterable[Tensor], share: float = 1.0) -> None:
         """The gradient of the losses' sum, times a part's share of the batch, on top of what was added before."""
@@ -107,4 +113,5 @@ class Optimisers:
             self._scaler.load_state_dict(state)
 
 
+HELPERS_RATE = 2.0  # of the generators' rate
 MOMENTUM = 0.9  # Muon's own 0.95 remembers longer than suits a game whose other side moves too

@@ -23,7 +23,7 @@ from vidtrans.train.void import has_class
 
 WIDTH = 24  # channels at full resolution
 GROUPS = 4
-RAMP = 300  # steps until the names count in full: those of a fresh labeller are no help
+LESSONS = 150  # batches that only the labeller learns from: its first names are worse than the model's own
 MEMORY = 0.01  # share of a new batch in the shares of classes
 SMALLEST_SHARE = 2e-3  # a class that is never seen somewhere may still be there
 MOST_FAVOUR = 5.0  # how much more or less likely its place alone may make a class
@@ -99,9 +99,9 @@ class SelfTraining(nn.Module):
             self.register_buffer(name, torch.full((1, classes, height, width), 1.0 / classes))
 
     @property
-    def ramp(self) -> float:
-        """The share of their weight that the names have by now."""
-        return min(1.0, int(self.steps) / RAMP)
+    def is_ready(self) -> bool:
+        """Whether its names are worth learning from."""
+        return int(self.steps) >= LESSONS
 
     def forward(
         self, x: Tensor, labels: Tensor, teacher: Callable[[Tensor], Tensor], draws: Draws, ranks: Ranks
