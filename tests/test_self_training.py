@@ -13,7 +13,7 @@ from torch import Tensor
 from vidtrans.checkpoint import Model, load_model, save_model
 from vidtrans.errors import UsageError
 from vidtrans.nets.jwdm import JWDM
-from vidtrans.train import losses
+from vidtrans.train import losses, self_training
 from vidtrans.train.draws import Draws
 from vidtrans.train.loop import Run
 from vidtrans.train.ranks import Ranks
@@ -23,7 +23,7 @@ from vidtrans.train.self_training import LESSONS, SelfTraining, both_ways, soft_
 DRAWS = Draws(seed=0, step=0, first=0, count=2)
 
 
-def recipe_with(warmup: int = 1, **loss: Any) -> Recipe:
+def recipe_with(warmup: int = 2, **loss: Any) -> Recipe:
     return parse_recipe(
         {
             "domains": [
@@ -35,7 +35,7 @@ def recipe_with(warmup: int = 1, **loss: Any) -> Recipe:
             "loss": {"discriminator": "patch70", "discriminator_width": 2, "latent_discriminator_width": 4} | loss,
             "train": {
                 "batch": 2,
-                "constant": 2,
+                "constant": 3,
                 "decay": 1,
                 "warmup": warmup,
                 "unit": "steps",
