@@ -40,24 +40,23 @@ seen a camera. On other footage it runs and is wrong; train on that footage with
 
 ## How it was trained
 
-On unpaired frames, in three runs that follow each other: JWDM's Algorithm 1 from nothing (`street-start`); then
-reconstruction with self-training beside it; then the same and, to the end, Algorithm 1 again with self-training
-(`street`, which holds both: its `warmup` is the former). Anyone can run them again:
+On unpaired frames, in three runs that follow each other: JWDM's Algorithm 1 from nothing (`street-start`),
+reconstruction with self-training beside it (`street-named`), and Algorithm 1 again with self-training beside it
+(`street`). Anyone can run them again:
 
 ```sh
 vidtrans train street-start
-vidtrans train street --init-from runs/street-start -o runs/street-named \\
-    --set train.constant=1400 --set train.warmup=1400 --set train.decay=0
+vidtrans train street-named --init-from runs/street-start
 vidtrans train street --init-from runs/street-named
 python benchmarks/publish.py street runs/street
 ```
 
 In self-training a small helper network names the photos, from what the averaged model makes of them, the photos' own
-edges and the unpaired labels' shares of classes by place (`train/self_training.py`, docs/method.md). Of the shipped
-weights the first two runs were made before `street` was a recipe: 5,200 steps of `street-start` as it then was, and
-1,400 by a development script of the same terms and weights, whose helper learned by Adam at 1e-3 and not by Muon,
-had 150 steps to itself beforehand, and counted in full from the first step. What all three give by the recipes as they
-stand has not been measured yet.
+edges and the unpaired labels' shares of classes by place (`train/self_training.py`, docs/method.md).
+
+The first of the three runs is the one whose result the repository bundled at commit 912e818, when the recipe was
+called `street`: every value of `street-start` is the same, but the program drew its random numbers in another order
+then, so the same line gives another model of the same kind today.
 """
 
 STREET_UNPAIRED = """\
@@ -85,11 +84,11 @@ footage with `vidtrans train`.
 
 ## How it was trained
 
-On unpaired frames by JWDM's Algorithm 1 from nothing, every step both directions of one pair of seasons, by the recipe
-`seasons`:
+On unpaired frames by JWDM's Algorithm 1, every step both directions of one pair of seasons. All four begin as the
+`scene` of `street-named`, a run on the way to the bundled `street`:
 
 ```sh
-vidtrans train seasons
+vidtrans train seasons --init-from runs/street-named
 python benchmarks/publish.py seasons runs/seasons
 ```
 """
@@ -104,8 +103,10 @@ SEASONS_MEASURED = """\
 L1 is the mean absolute difference from the true frame of the target season, the same street at the same instant, over
 all pixels and channels, in grey levels of 255. "Untranslated" is that of the true source frame, "closer" how much
 smaller the translation's is; the last row holds the means of the columns. In-betweens are the seven instants between
-two keyframes 1/7.5 s apart, blended in place as the papers do (`--paper`); "worse by" is how much farther from the true
-frame they are than keyframes. Everything is measured at the size of training, {size}.
+two keyframes 1/7.5 s apart; "worse by" is how much farther from the true frame they are than keyframes. "As written" is
+what `vidtrans upsample` writes by default: the input's detail carried into the translation, in-betweens along the
+motion. "As decoded" is the network alone, in-betweens blended in place as the papers do (`--paper`). Everything is
+measured at the size of training, {size}.
 
 ## Limits
 

@@ -17,8 +17,12 @@ import numpy as np
 import torch
 
 from vidtrans.engines import open_engine
-from vidtrans.engines.contract import Gap
+from vidtrans.engines.contract import Engine, Gap
 from vidtrans.errors import UsageError
+from vidtrans.latents import blend
+from vidtrans.motion import estimate
+from vidtrans.nets.contract import to_unit
+from vidtrans.planes import moved
 from vidtrans.train import evaluate
 from vidtrans.train.domains import STREET_DOMAINS
 from vidtrans.train.evaluate import FACTOR, GAP, HELD_OUT_SEEDS, to_uint8
@@ -80,41 +84,47 @@ class Reconstruction:
 
 @dataclass(frozen=True)
 class SeasonScores:
-    """What `evaluate_seasons` found: a row for each ordered pair of seasons, and one for each season."""
+    """What `evaluate_seasons` found: a row for each ordered pair of seasons, and one for each season.
+
+    Attributes:
+        directions: of what `upsample` writes by default: the input's detail carried, in-betweens along the motion.
+        decoded: of the network's own decoding, in-betweens blended in place, as the papers have it (--paper).
+        reconstructions: of the network's own decoding.
+    """
 
     directions: dict[tuple[str, str], Direction]
+    decoded: dict[tuple[str, str], Direction]
     reconstructions: dict[str, Reconstruction]
-
-    @property
-    def means(self) -> dict[str, float]:
-        """Each figure of the directions, averaged over them all."""
-        rows = [row.figures() for row in self.directions.values()]
-        return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
     def to_json(self) -> dict[str, Any]:
         return {"l1_unit": "grey levels of 255", **self._rows()}
 
     def table(self) -> str:
-        """The figures as two Markdown tables."""
+        """The figures as three Markdown tables."""
         rows = self._rows()
-        lines = _head("L1 in grey levels", "untranslated", "translated", "closer", "in-between", "closer", "worse by")
-        for name in list(rows)[: len(self.directions) + 1]:
-            figures = rows[name]
-            cells = [f"{figures['untranslated_l1']:.2f}", f"{figures['l1']:.2f}", f"{figures['closer_percent']:.1f} %"]
-            cells += [f"{figures['between_l1']:.2f}", f"{figures['between_closer_percent']:.1f} %"]
-            lines.append(_row(name, *cells, f"{figures['between_worse_percent']:+.1f} %"))
-        lines += ["", *_head("reconstruction", "L1 in grey levels", "PSNR", "in-between L1", "in-between PSNR")]
-        for season in self.reconstructions:
-            l1, db, between_l1, between_db = rows[season].values()
+        lines = []
+        for name, title in (("written", "as written, L1"), ("decoded", "as decoded, L1")):
+            lines += _head(title, "untranslated", "translated", "closer", "in-between", "closer", "worse by")
+            for direction, figures in rows[name].items():
+                cells = [f"{figures[key]:.2f}" for key in ("untranslated_l1", "l1")]
+                cells += [f"{figures['closer_percent']:.1f} %", f"{figures['between_l1']:.2f}"]
+                cells += [f"{figures['between_closer_percent']:.1f} %", f"{figures['between_worse_percent']:+.1f} %"]
+                lines.append(_row(direction, *cells))
+            lines.append("")
+        lines += _head("reconstruction", "L1", "PSNR", "in-between L1", "in-between PSNR")
+        for season, figures in rows["reconstruction"].items():
+            l1, db, between_l1, between_db = figures.values()
             lines.append(_row(season, f"{l1:.2f}", f"{db:.1f} dB", f"{between_l1:.2f}", f"{between_db:.1f} dB"))
         return "\n".join(lines)
 
-    def _rows(self) -> dict[str, dict[str, float]]:
-        """Every direction's figures, their means, every season's, rounded, so that all who show them agree."""
-        rows = {f"{here} to {there}": row.figures() for (here, there), row in self.directions.items()}
-        rows[MEAN] = self.means
-        rows |= {season: row.figures() for season, row in self.reconstructions.items()}
-        return {name: {key: round(value, 3) for key, value in row.items()} for name, row in rows.items()}
+    def _rows(self) -> dict[str, dict[str, dict[str, float]]]:
+        """Every direction's figures and their means, every season's, rounded, so that all who show them agree."""
+        tables = {"written": _with_means(self.directions), "decoded": _with_means(self.decoded)}
+        tables["reconstruction"] = {season: row.figures() for season, row in self.reconstructions.items()}
+        return {
+            table: {name: {key: round(value, 3) for key, value in figures.items()} for name, figures in named.items()}
+            for table, named in tables.items()
+        }
 
 
 def seasons_of(net: Any) -> tuple[str, ...]:
@@ -138,8 +148,8 @@ def evaluate_seasons(
 ) -> SeasonScores:
     """Translate every season of the net into every other on held-out streets, as `evaluate_street` does scenes.
 
-    Keyframes are the left ones of each gap; in-betweens are its seven instants at 8x, blended in place (Algorithm 2).
-    What is compared is what would be written: pictures rounded to whole grey levels, all channels alike.
+    Keyframes are the left ones of each gap; in-betweens are its seven instants at 8x. What is compared is what would
+    be written: pictures rounded to whole grey levels, all channels alike.
 
     Args:
         size: (width, height) of the frames and of the network's work; default: what the model was trained at.
@@ -158,6 +168,7 @@ def evaluate_seasons(
         for here in seasons
     }
     l1: dict[tuple[str, str], list[np.ndarray]] = defaultdict(list)
+    decoded_l1: dict[tuple[str, str], list[np.ndarray]] = defaultdict(list)
     untranslated: dict[tuple[str, str], list[np.ndarray]] = defaultdict(list)
     db: dict[str, list[np.ndarray]] = defaultdict(list)
 
@@ -167,22 +178,48 @@ def evaluate_seasons(
     for seed, gaps in zip(seeds, in_order(rendered, seeds), strict=True):
         for truth in gaps:
             for here, engine in engines.items():
-                left, right = engine.encode(torch.from_numpy(truth[here][[0, -1]]))
-                outputs = engine.between([Gap(left, right, TIMES)])[0]
+                decoded, written = _translations(engine, truth[here][0], truth[here][-1])
                 for there in seasons:
-                    made, wanted = np.stack([to_uint8(out) for out in outputs[there]]), truth[there][:-1]
-                    l1[here, there].append(_distances(made, wanted))
+                    wanted = truth[there][:-1]
+                    decoded_l1[here, there].append(_distances(decoded[there], wanted))
                     if there == here:
-                        db[here].append(np.array([psnr(*pair) for pair in zip(made, wanted, strict=True)]))
+                        pairs = zip(decoded[here], wanted, strict=True)
+                        db[here].append(np.array([psnr(*pair) for pair in pairs]))
                     else:
+                        l1[here, there].append(_distances(written[there], wanted))
                         untranslated[here, there].append(_distances(truth[here][:-1], wanted))
         first, last = seasons[0], seasons[-1]
         closer = 1.0 - np.mean(l1[first, last]) / np.mean(untranslated[first, last])
         report(f"street {seed}: {first} to {last} so far {100 * closer:.1f} % closer than untranslated")
     return SeasonScores(
         {pair: _direction(l1[pair], untranslated[pair]) for pair in permutations(seasons, 2)},
-        {season: _reconstruction(l1[season, season], db[season]) for season in seasons},
+        {pair: _direction(decoded_l1[pair], untranslated[pair]) for pair in permutations(seasons, 2)},
+        {season: _reconstruction(decoded_l1[season, season], db[season]) for season in seasons},
     )
+
+
+def _translations(engine: Engine, x0: np.ndarray, x1: np.ndarray) -> tuple[dict[str, np.ndarray], ...]:
+    """A gap's keyframes (H, W, 3) uint8 -> its eight instants in every domain, (8, H, W, 3) uint8: as the network
+    decodes them in place, and with the detail carried along the motion as `upsample` does by default."""
+    keyframes = torch.from_numpy(np.stack([x0, x1]))
+    left, right = engine.encode(keyframes)
+    motion = estimate(x0, x1)
+    fields = None if motion.is_lost else motion.at(TIMES)
+    plain, along = engine.between([Gap(left, right, TIMES), Gap(left, right, TIMES, fields)])
+    own = engine.domains[0]
+    lost = [x - side.decoded[own] for x, side in zip(to_unit(keyframes), (left, right), strict=True)]
+    detail = blend(*lost, TIMES) if fields is None else moved(*lost, fields)
+    return (
+        {name: np.stack([to_uint8(out) for out in outputs]) for name, outputs in plain.items()},
+        {name: np.stack([to_uint8(out) for out in outputs + detail]) for name, outputs in along.items()},
+    )
+
+
+def _with_means(directions: dict[tuple[str, str], Direction]) -> dict[str, dict[str, float]]:
+    """The directions' figures by name, and each averaged over them all."""
+    rows = {f"{here} to {there}": row.figures() for (here, there), row in directions.items()}
+    keys = next(iter(rows.values()))
+    return rows | {MEAN: {key: float(np.mean([row[key] for row in rows.values()])) for key in keys}}
 
 
 def _truth(seed: int, start: float, seasons: tuple[str, ...], width: int, height: int) -> dict[str, np.ndarray]:

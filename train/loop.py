@@ -165,9 +165,7 @@ class Run:
     ) -> Optimisers:
         options = self.options
         scaler = torch.amp.GradScaler(self.device.type, enabled=options.precision == "fp16")
-        return Optimisers(
-            parameters, kind, options.lr, options.betas, helpers=helpers, scaler=scaler, ranks=self.ranks
-        )
+        return Optimisers(parameters, kind, options.lr, options.betas, helpers=helpers, scaler=scaler, ranks=self.ranks)
 
     @property
     def total(self) -> int:
