@@ -207,8 +207,8 @@ def _translations(engine: Engine, x0: np.ndarray, x1: np.ndarray) -> tuple[dict[
     fields = None if motion.is_lost else motion.at(TIMES)
     plain, along = engine.between([Gap(left, right, TIMES), Gap(left, right, TIMES, fields)])
     own = engine.domains[0]
-    lost = [x - side.decoded[own] for x, side in zip(to_unit(keyframes), (left, right), strict=True)]
-    detail = blend(*lost, TIMES) if fields is None else moved(*lost, fields)
+    before, after = (x - side.decoded[own] for x, side in zip(to_unit(keyframes), (left, right), strict=True))
+    detail = blend(before, after, TIMES) if fields is None else moved(before, after, fields)
     return (
         {name: np.stack([to_uint8(out) for out in outputs]) for name, outputs in plain.items()},
         {name: np.stack([to_uint8(out) for out in outputs + detail]) for name, outputs in along.items()},
