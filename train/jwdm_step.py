@@ -307,7 +307,12 @@ class JWDMStep(Step):
 
     def _classes(self, frames: Tensor, domain: Domain) -> Tensor | None:
         """(B, H, W) of a label domain's frames, void.NO_CLASS where they have none; None: photos."""
-        found: Tensor | None = self.classes[domain.name](frames) if domain.is_label else None
+        found: Tensor | None = self._kinds(domain)(frames) if domain.is_label else None
+        return found
+
+    def _kinds(self, domain: Domain) -> Classes:
+        found = self.classes[domain.name]
+        assert isinstance(found, Classes)
         return found
 
     def _covered(
@@ -316,7 +321,7 @@ class JWDMStep(Step):
         """What a data discriminator is shown: real labels lack a class in places, which are covered in fakes alike."""
         if classes is None:
             return real, fakes
-        cover = self.classes[domain.name].covered
+        cover = self._kinds(domain).covered
         return cover(real, classes), [(share, cover(fake, classes)) for share, fake in fakes]
 
     def _fakes(self, translated: Picture, cycled: Picture) -> list[tuple[float, Tensor]]:
