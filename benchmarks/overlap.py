@@ -25,7 +25,8 @@ from vidtrans.pipeline import Moving, Network, Tracker, composers_of, run, start
 from vidtrans.stages import cores
 from vidtrans.timeline import pair
 from vidtrans.train.clip import render_clip
-from vidtrans.video.output import open_outputs, plan_outputs
+from vidtrans.video.output import open_outputs
+from vidtrans.video.output_plan import plan_outputs
 from vidtrans.video.reader import VideoReader
 
 

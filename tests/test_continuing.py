@@ -80,8 +80,8 @@ def test_going_there_decodes_little_and_keeps_an_excerpt(make_clip: Callable[...
     assert len(whole) == 24
     with VideoReader(clip, *span) as reader:
         decoded: list[object] = []
-        original = reader._decode_packet
-        reader._decode_packet = lambda packet, **more: decoded.append(packet) or original(packet, **more)  # type: ignore[method-assign,func-returns-value]
+        original = reader._decoding._decode_packet
+        reader._decoding._decode_packet = lambda packet, **more: decoded.append(packet) or original(packet, **more)  # type: ignore[method-assign,func-returns-value]
         assert reader.continue_at(seam_at(whole, 20)) is None
         assert same(list(reader), whole[20:])
     assert len(decoded) <= 12

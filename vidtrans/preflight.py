@@ -19,9 +19,10 @@ from vidtrans.video.carriage import Carriage, CarriagePlan, plan_carriage
 from vidtrans.video.encoder import DEFAULT_CODEC, EncoderOptions, encoder_settings, find_encoder
 from vidtrans.video.local_file import Source
 from vidtrans.video.names import is_pipe
-from vidtrans.video.output import OutputPlan, check_output, stream_shape
-from vidtrans.video.reader import VideoInfo
+from vidtrans.video.output import check_output, stream_shape
+from vidtrans.video.output_plan import OutputPlan
 from vidtrans.video.size import SizeEstimate, estimate_size
+from vidtrans.video.video_info import VideoInfo
 from vidtrans.video.video_stream import add_video_stream
 
 _CLOCK_OPTIONS = ("mp4", "mov", "ipod")
