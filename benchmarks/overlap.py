@@ -18,8 +18,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from vidtrans.bench import machine
 from vidtrans.checkpoint import load_model
+from vidtrans.measuring import machine
 from vidtrans.options import UpsampleOptions
 from vidtrans.pipeline import Moving, Network, Tracker, composers_of, run, started_engine
 from vidtrans.stages import cores
