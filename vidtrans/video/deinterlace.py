@@ -57,11 +57,14 @@ class Deinterlacer:
         return ready
 
 
-def progressive(pictures: Iterable[Timed], before: av.VideoFrame | None, said: Callable[[], None]) -> Iterator[Timed]:
+def progressive(
+    pictures: Iterable[Timed], before: av.VideoFrame | None, begins: Callable[[Timed], None]
+) -> Iterator[Timed]:
     """The same pictures without interlaced ones, from the first of these on one behind.
 
     before: the picture before the first, which it may lean on; None: the file begins with it.
-    said: is called where interlaced pictures begin.
+    begins: gets the picture with which making them whole begins. That one may come out unlike what it would be further
+    behind; every later one depends on itself and its two neighbours only.
     """
     filter_ = None
     for timed in pictures:
@@ -69,7 +72,7 @@ def progressive(pictures: Iterable[Timed], before: av.VideoFrame | None, said: C
             yield from _with_pictures(filter_.flush())
             before = filter_ = None
         if filter_ is None and timed.picture.interlaced_frame:
-            said()
+            begins(timed)
             filter_ = Deinterlacer(timed.picture)
             if before is not None and filter_.takes(before):
                 filter_.push(before, None)

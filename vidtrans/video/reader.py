@@ -28,6 +28,9 @@ from vidtrans.video.seam import FRONT_ONLY, Mark, Seam
 from vidtrans.video.stamps import Timed
 from vidtrans.video.video_info import VideoInfo
 
+# Interlaced pictures are read on from so many before a seam, so that those around it have their neighbours.
+_CONTEXT_PICTURES = 4
+
 
 class VideoReader:
     """A video file or a pipe, read once from front to back: `for frame in reader`.
@@ -90,7 +93,7 @@ class VideoReader:
         self._counted = 0
         self._frames: Iterator[Frame] | None = None
         self._deinterlace = deinterlace
-        self._said_interlaced = False
+        self._whole_from: Fraction | None = None  # the time of the first picture that had to be made whole
         self._before: av.VideoFrame | None = None
         self._bytes = stream
         self._decoding = Decoding(self.path, self.notes, max_pixels=max_pixels, pipe=stream, rate=rate)
@@ -103,7 +106,8 @@ class VideoReader:
                     "(--max-pixels); check that it plays elsewhere"
                 )
             self._begin = first.time
-            if first.picture.interlaced_frame:
+            self._begins_interlaced = first.picture.interlaced_frame
+            if self._begins_interlaced:
                 self._say_interlaced()
             facts = read_facts(self.path, self._decoding, first.picture, told, rate)
             self._stored, self._turn, self._tags = facts.stored, facts.turn, colour_tags(first.picture)
@@ -111,7 +115,7 @@ class VideoReader:
             self._pictures = chain((first,), self._pictures)
             self.info = self._excerpt(facts.info, first, start, end)
             if deinterlace:
-                self._pictures = progressive(self._pictures, self._before, self._say_interlaced)
+                self._pictures = progressive(self._pictures, self._before, self._begin_whole)
             self._said_at_first = len(self.notes)
         except BaseException:
             self._decoding.close()
@@ -150,7 +154,8 @@ class VideoReader:
         """Goes to the frame before a seam, from which on the file decodes as from its front, without what lies before.
 
         Proved by the codec's own rules for the keyframe that decoding begins with, and by the frames around the seam,
-        which must be those that another reader of the same excerpt had there.
+        which must be those that another reader of the same excerpt had there. Of interlaced pictures it begins some
+        earlier, since what is made of one depends on its neighbours.
 
         Returns:
             None, and the next frame handed out is number `seam.index`; or in words why that cannot be done, and then
@@ -159,17 +164,18 @@ class VideoReader:
         decoding = self._decoding
         if not seam.is_clean:
             return "something was wrong with it before there"
-        if self._said_interlaced:
-            return "it is interlaced"
         if decoding.is_pipe or decoding.are_stills or decoding.lacks_order:
             return FRONT_ONLY
         if not can_reset(decoding.stream):
             return f"keyframes of {self.info.codec} may be followed by pictures that lean on what lies before them"
         since = seam.before.time + self.info.excerpt.shift
-        pictures = decoding.from_keyframe(since, self._begin, lambda packet: resets(decoding.stream, packet))
+        leans = self._deinterlace and self._begins_interlaced
+        context = _CONTEXT_PICTURES / decoding.average_rate if leans else Fraction(0)
+        pictures = decoding.from_keyframe(since - context, self._begin, lambda packet: resets(decoding.stream, packet))
         if pictures is None:
             return "no keyframe to begin with is found before there"
-        self._pictures = progressive(pictures, self._before, self._say_interlaced) if self._deinterlace else pictures
+        self._whole_from = None
+        self._pictures = progressive(pictures, None, self._begin_whole) if self._deinterlace else pictures
         frames = self._all_frames()
         try:
             around = [frame for frame in (next(frames, None), next(frames, None)) if frame is not None]
@@ -179,6 +185,9 @@ class VideoReader:
             return f"it cannot be read there ({error})"
         if [Mark.of(frame) for frame in around] != [seam.before, seam.after] or not self.is_clean:
             return "what is found there is not what was there before"
+        # The filter must have left its first picture behind it, there as here: see `progressive`.
+        if leans and not self._was_whole_before(since):
+            return "only some of its pictures are interlaced"
         # As if all frames before had been read here, too.
         decoding.frames_read += seam.index + 2 - self._handed_out
         self._handed_out = self._counted = seam.index + 2
@@ -267,8 +276,16 @@ class VideoReader:
             f"{float(end - first.time):g} s; choose an earlier start"
         )
 
+    def _was_whole_before(self, time: Fraction) -> bool:
+        """Whether pictures were made whole before then, and not only before the excerpt."""
+        since = self.info.excerpt.since
+        return self._whole_from is not None and (since is None or since <= self._whole_from) and self._whole_from < time
+
+    def _begin_whole(self, first: Timed) -> None:
+        self._whole_from = first.time
+        self._say_interlaced()
+
     def _say_interlaced(self) -> None:
-        self._said_interlaced = True
         line = f"{self.path.name}: is interlaced, "
         line += (
             "each picture is made whole by bwdif, one for each (--deinterlace off leaves them woven)"
