@@ -92,7 +92,7 @@ class Multiplexer:
         self._carried: CarriedStreams | None = None
         self._carried_until = None if excerpt.until is None else excerpt.until - excerpt.shift
         self._released = False
-        self._pixel_shape = plans[0].shape.sample_aspect_ratio if container in ("matroska", "webm") else None
+        self._pixel_shape = plans[0].shape.sample_aspect_ratio if container == "matroska" else None
         self._container = (
             av.open(out, "w", format=container, container_options=_STREAMING)
             if isinstance(out, Pipe)

@@ -183,7 +183,7 @@ class VideoWriter(Output):
         self._partial = self.path.with_name(f".{self.path.stem}.partial{self.path.suffix}")
         self._shapes = pix_fmt.plane_shapes(width, height)
         self._pix_fmt = pix_fmt
-        is_matroska = self.path.suffix.lower() in (".mkv", ".mka", ".mk3d", ".webm")
+        is_matroska = self.path.suffix.lower() in (".mkv", ".mka", ".mk3d")
         self._pixel_shape = sample_aspect_ratio if is_matroska else None
         self._end: Fraction | None = None
         self._carried: CarriedStreams | None = None
