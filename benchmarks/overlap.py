@@ -18,14 +18,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from vidtrans.bench import machine
 from vidtrans.checkpoint import load_model
+from vidtrans.measuring import machine
 from vidtrans.options import UpsampleOptions
 from vidtrans.pipeline import Moving, Network, Tracker, composers_of, run, started_engine
 from vidtrans.stages import cores
 from vidtrans.timeline import pair
 from vidtrans.train.clip import render_clip
-from vidtrans.video.output import open_outputs, plan_outputs
+from vidtrans.video.output import open_outputs
+from vidtrans.video.output_plan import plan_outputs
 from vidtrans.video.reader import VideoReader
 
 

@@ -27,18 +27,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vidtrans.bench import (
-    LiftEachFrame,
-    Nowhere,
-    count_gflop,
-    machine,
-    paper_model,
-    peak_memory_mib,
-    reset_peak_memory,
-)
+from vidtrans.bench import LiftEachFrame, count_gflop, paper_model
 from vidtrans.checkpoint import Model, load_model
 from vidtrans.engines import choose, open_engine
 from vidtrans.engines.contract import Gap
+from vidtrans.measuring import machine, peak_memory_mib, reset_peak_memory
 from vidtrans.nets.contract import Domain, SizeFacts
 from vidtrans.nets.cyclegan import Generator
 from vidtrans.options import UpsampleOptions
@@ -46,6 +39,7 @@ from vidtrans.pipeline import run
 from vidtrans.train.clip import render_clip
 from vidtrans.train.metrics import psnr
 from vidtrans.video.frame import Frame
+from vidtrans.video.nowhere import Nowhere
 
 SIZE, FACTOR, RATE = (128, 128), 8, Fraction(15, 2)
 SEED = 8_700_000

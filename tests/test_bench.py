@@ -11,13 +11,14 @@ import torch
 from click.testing import CliRunner
 
 from vidtrans import engines
-from vidtrans.bench import Bench, LiftEachFrame, count_gflop, measured_peak, table_head, table_line
+from vidtrans.bench import Bench, LiftEachFrame, count_gflop, table_head, table_line
 from vidtrans.checkpoint import Model, save_model
 from vidtrans.cli import cli
 from vidtrans.engines import ENGINES, choose, open_engine, unusable
 from vidtrans.engines.contract import Gap
 from vidtrans.engines.latents_triton import why_unavailable
 from vidtrans.errors import UsageError
+from vidtrans.measuring import measured_peak
 from vidtrans.nets.contract import Domain
 from vidtrans.nets.jwdm import JWDM, JWDMConfig
 

@@ -51,6 +51,9 @@ def same(one: list[Frame], other: list[Frame]) -> bool:
         ("in.mov", "mpeg4", {"g": "6", "bf": "2"}),
         ("in.mkv", "mpeg2video", {"g": "6", "bf": "2"}),
         ("in.avi", "huffyuv", {}),
+        # Each picture is made whole with the help of its neighbours.
+        ("in.mp4", "libx264", {"g": "6", "bf": "2", "flags": "+ildct+ilme"}),
+        ("in.mkv", "mpeg2video", {"g": "6", "bf": "2", "flags": "+ildct+ilme"}),
     ],
     ids=str,
 )
@@ -62,6 +65,7 @@ def test_reading_on_from_anywhere_gives_the_same_frames(
     with VideoReader(clip) as reader:
         whole = list(reader)
     assert len(whole) == FRAMES
+    assert any("is interlaced" in note for note in reader.notes) == ("flags" in options)
     for index in (0, 5, 11, 17, 28):
         with VideoReader(clip) as reader:
             why = reader.continue_at(seam_at(whole, index))
@@ -80,8 +84,8 @@ def test_going_there_decodes_little_and_keeps_an_excerpt(make_clip: Callable[...
     assert len(whole) == 24
     with VideoReader(clip, *span) as reader:
         decoded: list[object] = []
-        original = reader._decode_packet
-        reader._decode_packet = lambda packet, **more: decoded.append(packet) or original(packet, **more)  # type: ignore[method-assign,func-returns-value]
+        original = reader._decoding._decode_packet
+        reader._decoding._decode_packet = lambda packet, **more: decoded.append(packet) or original(packet, **more)  # type: ignore[method-assign,func-returns-value]
         assert reader.continue_at(seam_at(whole, 20)) is None
         assert same(list(reader), whole[20:])
     assert len(decoded) <= 12
@@ -90,6 +94,35 @@ def test_going_there_decodes_little_and_keeps_an_excerpt(make_clip: Callable[...
     with source:
         assert source.continue_at(seam_at(whole, 20)) is None
         assert same(list(source), whole[20:])
+
+
+def test_footage_that_is_interlaced_in_parts_is_read_on_only_where_that_shows(
+    ffmpeg: Callable[..., bytes], tmp_path: Path
+) -> None:
+    """The filter makes the first picture it works on without its past, so it must have worked before the seam."""
+    parts = []
+    for count, flags in ((8, "+ildct+ilme"), (13, "-ildct"), (8, "+ildct+ilme")):
+        source = ("-f", "lavfi", "-i", "testsrc2=s=64x48:r=25,setfield=" + ("tff" if "+" in flags else "prog"))
+        coded = ("-frames:v", str(count), "-flags", flags, "-g", "1", "-pix_fmt", "yuv420p")
+        ffmpeg(*source, *coded, tmp_path / "part.h264")
+        parts.append((tmp_path / "part.h264").read_bytes())
+    (tmp_path / "all.h264").write_bytes(b"".join(parts))
+    clip = tmp_path / "in.mkv"
+    ffmpeg("-fflags", "+genpts", "-i", tmp_path / "all.h264", "-c", "copy", clip)
+    with VideoReader(clip) as reader:
+        whole = list(reader)
+    with VideoReader(clip, deinterlace=False) as reader:
+        woven = list(reader)
+    changed = [number for number in range(29) if (whole[number].planes[0] != woven[number].planes[0]).any()]
+    assert not set(changed) & set(range(8, 21))
+    assert {0, 7, 28} <= set(changed)
+    for index, goes in ((5, True), (14, False), (21, False), (24, True)):
+        with VideoReader(clip) as reader:
+            assert (reader.continue_at(seam_at(whole, index)) is None) == goes
+            assert not goes or same(list(reader), whole[index:])
+    with VideoReader(clip, deinterlace=False) as reader:
+        assert reader.continue_at(seam_at(woven, 14)) is None
+        assert same(list(reader), woven[14:])
 
 
 def test_what_cannot_be_proved_is_said(make_clip: Callable[..., Path], tmp_path: Path) -> None:

@@ -221,7 +221,7 @@ def test_one_damaged_time_stamp_moves_one_picture(make_clip: Callable[..., Path]
         for number in (0, 1, 900, 3, 4, -700, 6, 7, 90, 91):  # 90: a pause, since time goes on from there
             pictures.append(av.VideoFrame(64, 48, "yuv420p"))
             pictures[-1].pts = number * tick
-        reader._pictures = reader._timed(pictures)
+        reader._pictures = reader._decoding._stamps.ascending(pictures)
         frames = list(reader)
     assert [frame.time * 10 for frame in frames] == [0, 1, 2, 3, 4, 5, 6, 7, 90, 91]
     assert reader.damaged == 2

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -243,6 +245,24 @@ def test_a_dry_run_lists_every_output_of_every_input(
     assert [output.path.name for output in plan.outputs] == ["in.x2.mp4", "in.x2.winter.mp4", "in.x2.night.mp4"]
     assert plan.work is not None
     assert plan.work.decodings == 3 * (plan.work.encodings + Fraction(5))  # five gaps have one in-between each
+
+
+def test_a_dry_run_of_several_inputs_tells_whether_all_of_them_fit(
+    clip: Path, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    other = tmp_path / "other.mp4"
+    shutil.copy(clip, other)
+    arguments = [clip, other, "--to", "winter", *told(model), "--out-dir", tmp_path, "--dry-run"]
+    assert command(monkeypatch, *arguments, tmp_path / "none.mp4") == 3
+    lines = capsys.readouterr().err.splitlines()
+    assert any(line.startswith("all 2 inputs: 12 input frames, 48 frames to encode, 12 network") for line in lines)
+    assert sum(line.startswith("all 2 inputs, ") for line in lines) == 2  # disk and time
+    assert "all 2 inputs: without 1 that cannot be done" in lines
+    (plan,) = vidtrans.plan([clip], "winter", model=str(model), from_="summer", out_dir=tmp_path, **MORE)
+    free = sum(output.least_bytes for output in plan.outputs) * 3 // 2
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=free))
+    assert command(monkeypatch, *arguments) == 5  # either alone has room
+    assert "outputs of all 2 inputs take" in capsys.readouterr().err
 
 
 def test_ctrl_c_ends_all_and_the_summary_says_which(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections import namedtuple
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,12 @@ import torch
 import vidtrans
 from vidtrans.checkpoint import save_model
 from vidtrans.cli import main
+from vidtrans.disk import check_space, disk_needs
 from vidtrans.dry_run import frame_spans
 from vidtrans.errors import OutputError, UsageError
 from vidtrans.nets.contract import Domain
 from vidtrans.nets.jwdm import JWDM, JWDMConfig
+from vidtrans.remarks import Warn
 from vidtrans.video.encoder import EncoderOptions
 from vidtrans.video.frame import PIXEL_FORMATS
 from vidtrans.video.reader import VideoReader
@@ -140,6 +143,31 @@ def test_a_disk_that_is_clearly_too_small(
     assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(1000, 0, 20_000))
     assert any("may not suffice" in note for note in vidtrans.plan(clip, **options(model)).notes)
+
+
+@dataclass(frozen=True)
+class Bytes:
+    """Stands for an output."""
+
+    path: Path
+    least_bytes: int
+    likely_bytes: int
+    temporary_bytes: int
+    on_disk: bool = True
+
+
+def test_several_runs_take_their_outputs_and_the_temporary_space_of_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(1000, 900, 100))
+    first = [Bytes(tmp_path / "a", 10, 30, 30), Bytes(tmp_path / "pipe", 99, 99, 99, on_disk=False)]
+    runs = [first, [Bytes(tmp_path / "b", 10, 20, 50)], [Bytes(tmp_path / "new" / "%d.png", 5, 10, 10)]]
+    (need,) = disk_needs(runs)
+    assert (need.free, need.least, need.likely, need.peak) == (100, 25, 60, 100)
+    assert check_space([need]) == []
+    assert all(isinstance(line, Warn) for line in check_space([replace(need, peak=101)], "all"))
+    with pytest.raises(OutputError, match="all take 101 bytes at the very least"):
+        check_space([replace(need, least=101)], "all")
 
 
 def test_sizes_grow_with_what_is_asked_for() -> None:

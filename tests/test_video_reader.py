@@ -187,7 +187,7 @@ class Replay:
             picture = av.VideoFrame(width, height, "yuv420p")
             picture.pts = pts
             pictures.append(picture)
-        reader._pictures = reader._timed(pictures)
+        reader._pictures = reader._decoding._stamps.ascending(pictures)
 
 
 def test_stray_time_stamps_are_left_out_and_counted(make_clip: Callable[..., Path], tmp_path: Path) -> None:

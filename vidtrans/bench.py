@@ -5,12 +5,8 @@ from __future__ import annotations
 import copy
 import gc
 import math
-import os
-import platform
-import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -27,15 +23,13 @@ from vidtrans.engines import open_engine
 from vidtrans.engines.contract import Engine, Features, Gap
 from vidtrans.engines.modules import EncodeLifts, Finish
 from vidtrans.errors import VidtransError
+from vidtrans.measuring import measured_peak, median_seconds, peak_memory_mib, reset_peak_memory
 from vidtrans.nets.contract import Domain, padded_size
 from vidtrans.nets.jwdm import JWDM, JWDMConfig
 
 if TYPE_CHECKING:
     # The networks alone can be measured where PyAV is missing.
     from vidtrans.options import UpsampleOptions
-    from vidtrans.video.contract import Output
-from vidtrans.video.contract import Output
-from vidtrans.video.frame import Frame
 
 # (engine, device, precision), slowest first; the first row is the reference. What a machine lacks is left out aloud.
 ROWS: tuple[tuple[str, str, str], ...] = (
@@ -239,6 +233,7 @@ class Bench:
     def _pairs_a_second(self, options: UpsampleOptions, net: Any, *, files: bool) -> float:
         """From the first gap that came out to the last, so that opening an engine does not count."""
         from vidtrans.pipeline import run
+        from vidtrans.video.nowhere import Nowhere
 
         marks: list[tuple[float, int]] = []
         run(
@@ -298,19 +293,6 @@ class Bench:
         return 1000.0 * median_seconds(work, self.seconds, device)
 
 
-class Nowhere(Output):
-    """A writer that drops its frames."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def __exit__(self, *error: object) -> None:
-        return None
-
-    def write(self, frame: Frame) -> None:
-        return None
-
-
 def count_gflop(net: Any, domains: Sequence[str], size: tuple[int, int]) -> tuple[float, float]:
     """1e9 operations of (one keyframe's encoder and lifts, finishing one frame in all domains) at a (width, height).
 
@@ -324,70 +306,6 @@ def count_gflop(net: Any, domains: Sequence[str], size: tuple[int, int]) -> tupl
     with FlopCounterMode(display=False) as counter:
         Finish(net, domains)(*lifted)
     return encode / 1e9, counter.get_total_flops() / 1e9
-
-
-def median_seconds(work: Callable[[], object], seconds: float, device: str = "cpu") -> float:
-    """Median time of one call, over at least five calls and this many seconds, after a warm-up call or two."""
-    for _ in range(2):
-        work()
-    times: list[float] = []
-    started = time.perf_counter()
-    while len(times) < 5 or time.perf_counter() - started < seconds:
-        _wait_for(device)
-        before = time.perf_counter()
-        work()
-        _wait_for(device)
-        times.append(time.perf_counter() - before)
-    return statistics.median(times)
-
-
-def measured_peak(device: str, precision: str) -> float:
-    """The most this machine does in that precision, in 1e9 operations a millisecond (TFLOP/s).
-
-    The better of a matrix product and a 3x3 convolution of 256 channels; for int8 a matrix product.
-    """
-    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "int8": torch.int8}[precision]
-    large = device.startswith("cuda")
-    side, height, width = (8192, 256, 512) if large else (1024, 64, 64)
-    if precision == "int8":
-        a = torch.randint(-127, 127, (side, side), dtype=dtype, device=device)
-        return 2e-12 * side**3 / median_seconds(lambda: torch._int_mm(a, a), 0.5, device)
-    with torch.inference_mode():
-        m = torch.randn(side, side, device=device, dtype=dtype)
-        best = 2e-12 * side**3 / median_seconds(lambda: m @ m, 0.5, device)
-        conv = nn.Conv2d(256, 256, 3, padding=1, bias=False).to(device, dtype).to(memory_format=torch.channels_last)
-        x = torch.randn(4, 256, height, width, device=device, dtype=dtype).to(memory_format=torch.channels_last)
-        work = 2e-12 * 4 * height * width * 256 * 256 * 9
-        return max(best, work / median_seconds(lambda: conv(x), 0.5, device))
-
-
-def reset_peak_memory(device: str) -> None:
-    """Start counting peak memory anew, where the system can."""
-    if device.startswith("cuda"):
-        torch.cuda.reset_peak_memory_stats(device)
-        return
-    with suppress(OSError):  # Linux only
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-def peak_memory_mib(device: str) -> float | None:
-    """Peak memory since `reset_peak_memory`, in MiB: the GPU's, or this process's resident memory."""
-    if device.startswith("cuda"):
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    with suppress(OSError, StopIteration):
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
-    return None
-
-
-def machine() -> str:
-    """Processor, cores, GPU and versions, in one line."""
-    name = platform.processor() or platform.machine()
-    with suppress(OSError, StopIteration):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next(line for line in lines if line.startswith("model name")).split(":", 1)[1].strip()
-    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
-    return f"{name}, {os.cpu_count()} cores, {torch.get_num_threads()} threads{gpu}, torch {torch.__version__}"
 
 
 COLUMNS: tuple[tuple[str, str, str], ...] = (
@@ -421,8 +339,3 @@ def table_line(row: Row) -> str:
         value = getattr(row, name)
         cells.append("" if value is None else format(value, form))
     return "| " + " | ".join(cells) + " |"
-
-
-def _wait_for(device: str) -> None:
-    if device.startswith("cuda"):
-        torch.cuda.synchronize(device)

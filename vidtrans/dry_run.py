@@ -29,9 +29,9 @@ from vidtrans.video.contract import Output
 from vidtrans.video.frame import Frame
 from vidtrans.video.input_form import reopened, spoken
 from vidtrans.video.local_file import Source, open_container
-from vidtrans.video.output import OutputPlan, plan_outputs
-from vidtrans.video.reader import VideoInfo
+from vidtrans.video.output_plan import OutputPlan, plan_outputs
 from vidtrans.video.size import SizeEstimate
+from vidtrans.video.video_info import VideoInfo
 from vidtrans.video.writer import Segment
 
 # Measuring ends with whichever comes first.

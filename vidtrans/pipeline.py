@@ -41,14 +41,15 @@ from vidtrans.summary import Summary
 from vidtrans.timeline import Interval, in_segments, pair
 from vidtrans.video.colour import to_network_rgb, to_uint8_rgb
 from vidtrans.video.colour_names import NOTHING_TOLD, Told
-from vidtrans.video.contract import Output
+from vidtrans.video.contract import Cancellable, Output
 from vidtrans.video.frame import Frame
 from vidtrans.video.input_form import SAYS_ITSELF, InputForm, reopened, spoken
 from vidtrans.video.local_file import DEFAULT_MAX_PIXELS, Source
-from vidtrans.video.output import Cancellable, OutputPlan, open_outputs, plan_outputs
-from vidtrans.video.reader import VideoInfo
+from vidtrans.video.output import open_outputs
+from vidtrans.video.output_plan import OutputPlan, plan_outputs
 from vidtrans.video.seam import Mark, Seam, SegmentReport
 from vidtrans.video.source import FrameSource, Sought, open_source
+from vidtrans.video.video_info import VideoInfo
 
 # Input frames to a segment. Fewer would cost the encoders more (each segment begins with a whole picture), more would
 # lose more work when a run is stopped.

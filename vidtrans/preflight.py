@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -12,16 +11,17 @@ from pathlib import Path
 
 import av
 
+from vidtrans.disk import byte_words, check_space, disk_needs
 from vidtrans.errors import OutputError
 from vidtrans.options import UpsampleOptions
-from vidtrans.remarks import Warn
 from vidtrans.video.carriage import Carriage, CarriagePlan, plan_carriage
 from vidtrans.video.encoder import DEFAULT_CODEC, EncoderOptions, encoder_settings, find_encoder
 from vidtrans.video.local_file import Source
 from vidtrans.video.names import is_pipe
-from vidtrans.video.output import OutputPlan, check_output, stream_shape
-from vidtrans.video.reader import VideoInfo
+from vidtrans.video.output import check_output, stream_shape
+from vidtrans.video.output_plan import OutputPlan
 from vidtrans.video.size import SizeEstimate, estimate_size
+from vidtrans.video.video_info import VideoInfo
 from vidtrans.video.video_stream import add_video_stream
 
 _CLOCK_OPTIONS = ("mp4", "mov", "ipod")
@@ -175,14 +175,14 @@ class Plan:
                 f"({work.megapixels:.4g} megapixels)"
             )
         if self.frames is not None and self.output_bytes:
-            free = min(_free_bytes(output.path) for output in self.outputs if output.on_disk)
+            free = min(need.free for need in disk_needs([self.outputs]))
             lines.append(
                 f"disk: about {byte_words(self.output_bytes)}, and until it is finished about "
                 f"{byte_words(self.temporary_bytes)} of temporary space; {byte_words(free)} are free"
             )
         if self.measured is not None:
             lines.append(
-                f"time: about {_time_words(self.measured.seconds)}, an estimate from the first {self.measured.frames} "
+                f"time: about {time_words(self.measured.seconds)}, an estimate from the first {self.measured.frames} "
                 f"frames with engine {self.measured.engine}"
             )
         return lines
@@ -205,7 +205,7 @@ def prepare(info: VideoInfo, plans: Sequence[OutputPlan], options: UpsampleOptio
         check_output(plan, info, options)
     outputs = tuple(_planned(plan, info, options, frames) for plan in plans)
     whole = Plan(options.input, info, outputs, frames)
-    return replace(whole, notes=tuple(_check_space(whole)))
+    return replace(whole, notes=tuple(check_space(disk_needs([outputs]))))
 
 
 def trial_stream(
@@ -235,16 +235,6 @@ def close_trial(container: av.container.OutputContainer) -> None:
     """Lets a trial go, which need not be a whole file."""
     with contextlib.suppress(av.FFmpegError, ValueError, OSError):
         container.close()
-
-
-def byte_words(count: int) -> str:
-    """A number of bytes as people say it."""
-    size, unit = float(count), "bytes"
-    for larger in ("kB", "MB", "GB", "TB"):
-        if size < 1000:
-            break
-        size, unit = size / 1000, larger
-    return f"{count} bytes" if unit == "bytes" else f"{size:.1f} {unit}"
 
 
 def _planned(plan: OutputPlan, info: VideoInfo, options: UpsampleOptions, frames: int | None) -> PlannedOutput:
@@ -298,44 +288,8 @@ def _format_name(path: Path) -> str:
     return av.open(f"file:{path.absolute()}", "w").format.name
 
 
-def _check_space(plan: Plan) -> list[str]:
-    """Lines to tell where space may run out.
-
-    Raises:
-        OutputError: it will.
-    """
-    lines: list[str] = []
-    disks: dict[int, list[PlannedOutput]] = {}
-    for output in plan.outputs:
-        if output.on_disk:
-            disks.setdefault(_folder(output.path).stat().st_dev, []).append(output)
-    for outputs in disks.values():
-        folder = _folder(outputs[0].path)
-        free = _free_bytes(outputs[0].path)
-        least = sum(output.least_bytes for output in outputs)
-        likely = sum(output.likely_bytes + output.temporary_bytes for output in outputs)
-        if least > free:
-            raise OutputError(
-                f"{folder}: has {byte_words(free)} free, and the outputs take {byte_words(least)} at the very least; "
-                "make room or choose another folder"
-            )
-        if likely > free:
-            words = f"{folder} has {byte_words(free)} free, and the run may take {byte_words(likely)}"
-            lines.append(Warn(f"{words}: it may not suffice"))
-    return lines
-
-
-def _free_bytes(path: Path) -> int:
-    return shutil.disk_usage(_folder(path)).free
-
-
-def _folder(path: Path) -> Path:
-    """Where an output goes; that of images may not be there yet."""
-    folder = path.absolute().parent
-    return folder if folder.is_dir() else folder.parent
-
-
-def _time_words(seconds: float) -> str:
+def time_words(seconds: float) -> str:
+    """A length of time as people say it."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

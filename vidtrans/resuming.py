@@ -22,7 +22,7 @@ from vidtrans.video.contract import Output
 from vidtrans.video.frame import Frame
 from vidtrans.video.input_form import descriptor, spoken
 from vidtrans.video.local_file import fingerprint
-from vidtrans.video.output import OutputPlan
+from vidtrans.video.output_plan import OutputPlan
 from vidtrans.video.seam import FRONT_ONLY, SegmentReport
 from vidtrans.video.source import FrameSource, Sought
 

@@ -57,9 +57,10 @@ def command(
     from fractions import Fraction
     from tempfile import TemporaryDirectory
 
-    from vidtrans.bench import ROWS, Bench, machine, paper_model, table_head, table_line
+    from vidtrans.bench import ROWS, Bench, paper_model, table_head, table_line
     from vidtrans.checkpoint import load_model
     from vidtrans.errors import UsageError
+    from vidtrans.measuring import machine
 
     can_read = importlib.util.find_spec("av") is not None
     if clip is not None and not can_read:

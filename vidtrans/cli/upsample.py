@@ -326,24 +326,39 @@ def whole_number(text: str, option: str) -> int:
 
 
 def say_plans(runs: Sequence[UpsampleOptions]) -> None:
-    """The plan of every run.
+    """The plan of every run, and of several what they take together.
 
     Raises:
-        VidtransError: where one cannot be, once all others are told.
+        VidtransError: where one cannot be, once all others are told; or where they do not fit together.
     """
     from vidtrans.dry_run import plan_run
     from vidtrans.errors import VidtransError
+    from vidtrans.preflight import Plan
+    from vidtrans.remarks import Remarks
+    from vidtrans.totals import Total
 
+    def tell(line: str) -> None:
+        click.echo(plain(line), err=True)
+
+    plans: list[Plan] = []
     first: VidtransError | None = None
     for options in runs:
         try:
-            lines = plan_run(options).lines()
+            plans.append(plan_run(options))
         except VidtransError as error:
-            first = first or error
-            lines = [f"{options.input}: cannot be done: {error}"]
             if len(runs) == 1:
                 raise
-        for line in lines:
-            click.echo(plain(line), err=True)
+            first = first or error
+            tell(f"{options.input}: cannot be done: {error}")
+        else:
+            for line in plans[-1].lines():
+                tell(line)
+    if len(runs) > 1 and plans:
+        try:
+            Remarks(tell, strict=runs[0].strict).add(*Total(plans, len(runs) - len(plans)).lines())
+        except VidtransError as error:
+            if first is not None:
+                tell(str(error))
+            first = first or error
     if first is not None:
         raise first

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from vidtrans.video.frame import Frame
 from vidtrans.video.seam import SegmentReport
@@ -55,3 +55,10 @@ class Output(AbstractContextManager[Any]):
         Raises:
             OutputError: it cannot be completed.
         """
+
+
+@runtime_checkable
+class Cancellable(Protocol):
+    """An output that may wait for a reader: `cancel`, from another thread, ends a `write` that does."""
+
+    def cancel(self) -> None: ...

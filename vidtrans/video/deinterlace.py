@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
 import av
+
+from vidtrans.video.stamps import Timed
 
 
 class Deinterlacer:
@@ -51,6 +55,39 @@ class Deinterlacer:
             except (av.BlockingIOError, av.EOFError):
                 break
         return ready
+
+
+def progressive(
+    pictures: Iterable[Timed], before: av.VideoFrame | None, begins: Callable[[Timed], None]
+) -> Iterator[Timed]:
+    """The same pictures without interlaced ones, from the first of these on one behind.
+
+    before: the picture before the first, which it may lean on; None: the file begins with it.
+    begins: gets the picture with which making them whole begins. That one may come out unlike what it would be further
+    behind; every later one depends on itself and its two neighbours only.
+    """
+    filter_ = None
+    for timed in pictures:
+        if filter_ is not None and not filter_.takes(timed.picture):
+            yield from _with_pictures(filter_.flush())
+            before = filter_ = None
+        if filter_ is None and timed.picture.interlaced_frame:
+            begins(timed)
+            filter_ = Deinterlacer(timed.picture)
+            if before is not None and filter_.takes(before):
+                filter_.push(before, None)
+        if filter_ is None:
+            before = timed.picture
+            yield timed
+        else:
+            yield from _with_pictures(filter_.push(timed.picture, timed))
+    if filter_ is not None:
+        yield from _with_pictures(filter_.flush())
+
+
+def _with_pictures(made: Iterable[tuple[av.VideoFrame, Timed | None]]) -> Iterator[Timed]:
+    """Times with the pictures that were made for them; a picture that only serves others has none."""
+    return (replace(timed, picture=picture) for picture, timed in made if timed is not None)
 
 
 def _facts(picture: av.VideoFrame) -> tuple[int, int, str]:

@@ -30,7 +30,7 @@ from vidtrans.video.frame import (
 )
 from vidtrans.video.input_form import NUMBER, is_glob
 from vidtrans.video.local_file import DEFAULT_MAX_PIXELS, check_frame_size
-from vidtrans.video.reader import planes_of
+from vidtrans.video.picture import planes_of
 from vidtrans.video.shape import Turn
 from vidtrans.video.steady import DEFAULT_RATE, Span, steady_info
 

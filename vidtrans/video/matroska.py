@@ -27,6 +27,8 @@ _LOCATIONS = {(1, 2): 1, (2, 2): 2, (1, 1): 3, (2, 1): 4, (1, 3): 5, (2, 3): 6}
 # By the standard of codecs that Matroska does not hold: centre in H.263, top left in DV of 4:2:0.
 _LOCATION_OF_CODEC = {"h263": 2, "dvvideo": 3}
 _LARGEST_SIDE = 0xFFFF
+# Bytes that state a size, at most; the largest size that one byte states.
+_LONGEST_SIZE, _SHORT_SIZE = 8, 126
 
 
 class _Element(NamedTuple):
@@ -64,7 +66,7 @@ def chroma_location(stream: av.VideoStream) -> int:
 def write_pixel_shape(path: Path, ratio: Fraction, videos: int = 1) -> bool:
     """Declares the shape of pixels in a finished Matroska file that FFmpeg made; nothing else in it moves.
 
-    PyAV cannot tell FFmpeg of it. FFmpeg leaves spare bytes in the track's entry, in which the display size fits.
+    PyAV cannot tell FFmpeg of it: the muxer asks the stream, of which only the encoder's side can be set.
 
     Args:
         path: the file.
@@ -75,8 +77,7 @@ def write_pixel_shape(path: Path, ratio: Fraction, videos: int = 1) -> bool:
         Whether it was possible; if not, the file is as it was.
     """
     with path.open("r+b") as file:
-        head = file.read(1 << 20)
-        changed = _with_pixel_shape(head, ratio, videos)
+        changed = with_pixel_shape(file.read(1 << 20), ratio, videos)
         if changed is None:
             return False
         file.seek(0)
@@ -84,7 +85,8 @@ def write_pixel_shape(path: Path, ratio: Fraction, videos: int = 1) -> bool:
     return True
 
 
-def _with_pixel_shape(head: bytes, ratio: Fraction, videos: int) -> bytes | None:
+def with_pixel_shape(head: bytes, ratio: Fraction, videos: int = 1) -> bytes | None:
+    """The same of a file's or a stream's first bytes, as long as before; None where it is not possible."""
     tracks = _found(head, 0, len(head), (_SEGMENT, _TRACKS))
     if tracks is None or tracks.end > len(head):
         return None
@@ -92,18 +94,18 @@ def _with_pixel_shape(head: bytes, ratio: Fraction, videos: int) -> bytes | None
         video = _found(head, entry.content, entry.end, (_VIDEO,)) if entry.id == _TRACK_ENTRY else None
         if video is None:
             continue
-        made = _entry_with_shape(head, entry, video, ratio)
+        made = _fitted(_TRACK_ENTRY, _entry_with_shape(head, entry, video, ratio), entry.end - entry.begin)
         if made is None:
             return None
-        head = head[: entry.content] + made + head[entry.end :]  # as long as before, so that the rest stays in place
+        head = head[: entry.begin] + made + head[entry.end :]  # so that the rest stays in place
         videos -= 1
         if not videos:
             return _with_checksum(head, tracks)
     return None
 
 
-def _entry_with_shape(head: bytes, entry: _Element, video: _Element, ratio: Fraction) -> bytes | None:
-    """The content of a track's entry, as long as before, with a display size in it; None where it does not fit."""
+def _entry_with_shape(head: bytes, entry: _Element, video: _Element, ratio: Fraction) -> bytes:
+    """The content of a track's entry, with a display size in it."""
     kept = {element.id: element for element in _elements(head, video.content, video.end)}
     sides = [int.from_bytes(head[kept[id].content : kept[id].end], "big") for id in (_PIXEL_WIDTH, _PIXEL_HEIGHT)]
     size = _display_size(sides[0], sides[1], ratio)
@@ -111,12 +113,26 @@ def _entry_with_shape(head: bytes, entry: _Element, video: _Element, ratio: Frac
     parts = [head[element.begin : element.end] for id, element in kept.items() if id not in replaced]
     parts += [_element(id, side.to_bytes(2, "big")) for id, side in zip(replaced[:2], size, strict=True)]
     others = (e for e in _elements(head, entry.content, entry.end) if e.id not in (_VIDEO, _VOID))
-    content = b"".join([*(head[element.begin : element.end] for element in others), _element(_VIDEO, b"".join(parts))])
-    spare = entry.end - entry.content - len(content)
-    if spare == 0:
-        return content
-    # An empty element takes two bytes at least, and one byte states sizes up to 126.
-    return content + _element(_VOID, bytes(spare - 2)) if 2 <= spare <= 128 else None
+    return b"".join([*(head[element.begin : element.end] for element in others), _element(_VIDEO, b"".join(parts))])
+
+
+def _fitted(id: int, content: bytes, total: int) -> bytes | None:
+    """An element of so many bytes, id and size included; None where it does not fit.
+
+    FFmpeg states sizes in eight bytes where fewer do, which is the room for more content. What remains is stated in
+    more bytes than it takes, too, or goes into an empty element.
+    """
+    name = id.to_bytes((id.bit_length() + 7) // 8, "big")
+    room = total - len(name) - len(content)
+    length = min(room, _LONGEST_SIZE)
+    if room - length == 1:  # an empty element takes two bytes at least
+        length -= 1
+    spare = room - length
+    if spare:
+        content += _element(_VOID, bytes(spare - 2 if spare <= _SHORT_SIZE + 2 else spare - 3))
+    if length < 1 or len(content) >= (1 << 7 * length) - 1:
+        return None
+    return name + ((1 << 7 * length) | len(content)).to_bytes(length, "big") + content
 
 
 def _display_size(width: int, height: int, ratio: Fraction) -> tuple[int, int]:
@@ -170,5 +186,5 @@ def _number(data: bytes, place: int, *, marked: bool) -> tuple[int, int]:
 def _element(id: int, content: bytes) -> bytes:
     """An element; its size takes one byte up to 126, else two."""
     size = len(content)
-    length = bytes([0x80 | size]) if size < 127 else (0x4000 | size).to_bytes(2, "big")
+    length = bytes([0x80 | size]) if size <= _SHORT_SIZE else (0x4000 | size).to_bytes(2, "big")
     return id.to_bytes((id.bit_length() + 7) // 8, "big") + length + content

@@ -23,7 +23,7 @@ from vidtrans.video.encoder import EncoderOptions
 from vidtrans.video.excerpt import WHOLE, Excerpt
 from vidtrans.video.frame import Frame
 from vidtrans.video.local_file import Source
-from vidtrans.video.matroska import write_pixel_shape
+from vidtrans.video.matroska import with_pixel_shape, write_pixel_shape
 from vidtrans.video.pipe_out import Pipe
 from vidtrans.video.video_stream import StreamShape, add_video_stream
 from vidtrans.video.writer import Packet, Segment
@@ -147,7 +147,7 @@ class Multiplexer:
         """
         with self._lock, self.told():
             if not self._released and isinstance(self._out, Pipe):
-                self._out.release()
+                self._out.release(self._with_shape)
             self._released = True
             track.waiting.extend(packets)
             while all(one.waiting or one.is_closed for one in self.tracks):
@@ -176,13 +176,24 @@ class Multiplexer:
             if isinstance(self._out, Pipe):
                 self._out.finish()
             elif self._partial is not None:
-                if self._pixel_shape is not None and not write_pixel_shape(
-                    self._partial, self._pixel_shape, len(self.tracks)
-                ):
-                    line = f"{self.name}: the shape of pixels ({self._pixel_shape}) could not be declared"
-                    self.tracks[0].notes.append(Warn(line))
+                shape, videos = self._pixel_shape, len(self.tracks)
+                if shape is not None and not write_pixel_shape(self._partial, shape, videos):
+                    self._say_undeclared()
                 with self._partial.open("rb+") as file:
                     os.fsync(file.fileno())
+
+    def _with_shape(self, head: bytes) -> bytes:
+        """A stream's first bytes, in which the shape of pixels is declared."""
+        if self._pixel_shape is None:
+            return head
+        changed = with_pixel_shape(head, self._pixel_shape, len(self.tracks))
+        if changed is None:
+            self._say_undeclared()
+        return changed or head
+
+    def _say_undeclared(self) -> None:
+        line = f"{self.name}: the shape of pixels ({self._pixel_shape}) could not be declared"
+        self.tracks[0].notes.append(Warn(line))
 
     def publish(self) -> None:
         """Gives a file its name, once every track is closed.

@@ -13,6 +13,7 @@ import select
 import stat
 import sys
 import threading
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -82,11 +83,11 @@ class Pipe:
         elif not os.access(path, os.W_OK):
             raise OutputError(f"{path}: may not be written to; check its permissions")
 
-    def release(self) -> None:
-        """Lets the bytes through, those of before first."""
+    def release(self, change: Callable[[bytes], bytes] = lambda held: held) -> None:
+        """Lets the bytes through, those of before first; change: makes of these what is written."""
         held, self._held = self._held, None
         if held:
-            self.write(bytes(held))
+            self.write(change(bytes(held)))
 
     def write(self, data: bytes | memoryview) -> int:
         """Writes all of it.

@@ -19,8 +19,8 @@ from vidtrans.video.frame import Frame
 from vidtrans.video.input_form import InputForm
 from vidtrans.video.layout import Layout, layout_named
 from vidtrans.video.local_file import DEFAULT_MAX_PIXELS, check_frame_size
-from vidtrans.video.reader import VideoInfo
 from vidtrans.video.steady import Span, steady_info, untagged_colour
+from vidtrans.video.video_info import VideoInfo
 
 
 class PlanesReader:

@@ -18,8 +18,9 @@ from vidtrans.video.images import KINDS, ImageReader
 from vidtrans.video.input_form import SAYS_ITSELF, InputForm, is_glob, is_pattern, reopened, spoken
 from vidtrans.video.local_file import DEFAULT_MAX_PIXELS, Source, check_whole, source_named
 from vidtrans.video.raw import open_raw
-from vidtrans.video.reader import VideoInfo, VideoReader
+from vidtrans.video.reader import VideoReader
 from vidtrans.video.seam import FRONT_ONLY, Seam
+from vidtrans.video.video_info import VideoInfo
 from vidtrans.video.y4m import MAGIC, open_y4m
 
 

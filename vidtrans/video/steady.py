@@ -17,7 +17,7 @@ from vidtrans.video.frame import (
     Colour,
     PixelFormat,
 )
-from vidtrans.video.reader import VideoInfo
+from vidtrans.video.video_info import VideoInfo
 
 # As ffmpeg takes it where nothing is said.
 DEFAULT_RATE = Fraction(25)
