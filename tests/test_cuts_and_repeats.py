@@ -329,7 +329,7 @@ def blobs(seed: int) -> np.ndarray:
 
 
 def test_cuts_have_other_values_than_motion_and_flashes() -> None:
-    default = UpsampleOptions("in.mp4", "there").cut_threshold
+    default = UpsampleOptions(Path("in.mp4"), "there").cut_threshold
     wide = cv2.resize(blobs(0), (384, 192), interpolation=cv2.INTER_CUBIC)
     left = wide[48:144, 40:232]
     moved = [wide[48:144, 40 + x : 232 + x] for x in (4, 20, 40, 70)]
@@ -387,4 +387,4 @@ def test_a_cut_is_held_told_and_counted_in_both_outputs(paper: bool, tmp_path: P
 )
 def test_what_cannot_be_meant_is_refused(options: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        UpsampleOptions("in.mp4", "there", **options)
+        UpsampleOptions(Path("in.mp4"), "there", **options)

@@ -12,7 +12,7 @@ from vidtrans.video.frame import Frame
 # A picture that stays for more input frames than this is meant to stand still. Drawings on fours at 24 frames a second
 # last 4, on threes at 60 a second 8.
 LONGEST_RUN = 8
-BLOCK = 8  # code values a side: what a small thing moves must not drown in a picture that stands
+BLOCK = 8  # samples a side: what a small thing moves must not drown in a picture that stands
 
 
 def alike(one: Frame, other: Frame, tolerance: float = 0.0) -> bool:
@@ -21,19 +21,20 @@ def alike(one: Frame, other: Frame, tolerance: float = 0.0) -> bool:
     tolerance: 0: bit for bit; else how many code values (of 8 bits; deeper ones are scaled) a block of 8x8 of any plane
     may differ by in the mean.
     """
-    pairs = list(zip(one.planes, other.planes, strict=True))
     if not tolerance:
-        return all(np.array_equal(*pair) for pair in pairs)
-    limit = tolerance * 2 ** (one.pix_fmt.bits - 8)
-    return all(_largest_difference(*pair) <= limit for pair in pairs)
+        return all(np.array_equal(*pair) for pair in zip(one.planes, other.planes, strict=True))
+    return block_difference(one, other) <= tolerance
 
 
-def _largest_difference(one: np.ndarray, other: np.ndarray) -> float:
-    """Mean absolute difference of two planes in the block where it is largest."""
-    rows, columns = one.shape
-    grid = (-(-columns // BLOCK), -(-rows // BLOCK))
-    difference = cv2.absdiff(one, other).astype(np.float32)
-    return float(cv2.resize(difference, grid, interpolation=cv2.INTER_AREA).max())
+def block_difference(one: Frame, other: Frame) -> float:
+    """Mean absolute difference in the block of any plane where it is largest, in code values of 8 bits."""
+    largest = 0.0
+    for left, right in zip(one.planes, other.planes, strict=True):
+        rows, columns = left.shape
+        grid = (-(-columns // BLOCK), -(-rows // BLOCK))
+        difference = cv2.absdiff(left, right).astype(np.float32)
+        largest = max(largest, float(cv2.resize(difference, grid, interpolation=cv2.INTER_AREA).max()))
+    return largest / 2.0 ** (one.pix_fmt.bits - 8)
 
 
 def runs(
