@@ -117,7 +117,7 @@ def dissolves(shots: list[Shot], frames: int) -> list[Shot]:
     return [faded]
 
 
-def test_pictures(width: int, height: int) -> Iterator[Shot]:
+def moving_pictures(width: int, height: int) -> Iterator[Shot]:
     """Four frames of each of FFmpeg's moving test pictures, at five frames a second."""
     for source in SOURCES:
         rate = f"{source}{':' if '=' in source else '='}size={width}x{height}:rate=5"
@@ -144,7 +144,7 @@ def all_clips(count: int, width: int, height: int, seed: int) -> Iterator[Clips]
     for share in (0.1, 0.2, 0.3):
         yield Clips(f"pans, {share:.0%} of the width", pans(wide, share))
     yield Clips("shakes, 10 %, 4 degrees", shakes(wide, draw))
-    yield Clips("test pictures, 1/5 s", list(test_pictures(width, height)))
+    yield Clips("test pictures, 1/5 s", list(moving_pictures(width, height)))
 
 
 def repeats_in_h264(shots: list[Shot], crf: int) -> tuple[float, float]:

@@ -362,7 +362,7 @@ def stopping(outputs: Sequence[Output]) -> Callable[..., None]:
 
 
 def _interval_bytes(interval: Interval) -> int:
-    return _frame_bytes(interval.left)
+    return _frame_bytes(interval.left) + (_frame_bytes(interval.last) if interval.repeats and interval.last else 0)
 
 
 def _moving_bytes(item: Moving) -> int:
