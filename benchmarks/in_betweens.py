@@ -5,9 +5,8 @@
 prints the Markdown tables of docs/results.md. Source in-betweens: PSNR and SSIM against the true frames, mean over the
 seven in-betweens of a gap, then over streets. Translated ones: mean IoU and flicker, the share of pixels whose class
 changes between neighbouring frames although the truth's does not. Every method of ours runs through the stages of the
-pipeline. The last table is what vidtrans.motion's LOST_CONFIDENCE and CUT_DIFFERENCE lie between: motion over gaps
-and over cuts from each street to the next. --strips writes the worst clip of each gap as a PNG: truth, default, and
-translation.
+pipeline. The last table is what vidtrans.motion's LOST_CONFIDENCE lies between: motion over gaps, and over cuts from
+each street to the next. --strips writes the worst clip of each gap as a PNG: truth, default, and translation.
 """
 
 from __future__ import annotations
@@ -29,11 +28,12 @@ from vidtrans.checkpoint import load_model
 from vidtrans.compose import Composer
 from vidtrans.engines import open_engine
 from vidtrans.engines.contract import working_size
+from vidtrans.gaps import Moving, Tracker
 from vidtrans.latents import Fields
 from vidtrans.motion import Motion, estimate
 from vidtrans.nets.contract import domain_named
 from vidtrans.palettes import STREET
-from vidtrans.pipeline import Moving, Network, Tracker
+from vidtrans.pipeline import Network
 from vidtrans.timeline import Instant, Interval
 from vidtrans.train.evaluate import HELD_OUT_SEEDS, STARTS
 from vidtrans.train.metrics import Confusion, label_flicker, psnr
@@ -82,7 +82,7 @@ def render(street: Street, gap: Fraction, width: int, height: int) -> Truth:
     return Truth(
         np.stack([frame.rgb.numpy() for frame in frames]),
         np.stack([frame.labels.numpy() for frame in frames]),
-        Motion(*flows, seen.float(), seen_back.float(), 0.0),
+        Motion(*flows, seen.float(), seen_back.float()),
     )
 
 
@@ -110,7 +110,7 @@ class Methods:
         left, right = truth.rgb[0], truth.rgb[-1]
         made = {}
         for name, (motion, detail) in OURS.items():
-            item = Tracker(moving=motion == "flow")(interval_of(left, right, gap))
+            item = Tracker(moving=motion == "flow", cut_threshold=1.0, holds_cuts=False)(interval_of(left, right, gap))
             made[name] = self._ours(item, detail)
         known = Moving(interval_of(left, right, gap), left, right, truth.motion.at(TIMES))
         made[TRUE_MOTION] = self._ours(known, "keyframes")
@@ -169,11 +169,10 @@ def mean_ssim(made: np.ndarray, truth: np.ndarray) -> float:
 
 
 def found_range(motions: list[Motion]) -> list[str]:
-    """Least and most confidence and difference, and how many motions count as lost and as cuts."""
-    confidence, difference = ([getattr(motion, name) for motion in motions] for name in ("confidence", "difference"))
+    """Least and most confidence, and how many motions count as lost."""
+    confidence = [motion.confidence for motion in motions]
     ranges = [f"{limit(confidence):.2f}" for limit in (min, max)]
-    ranges += [f"{255 * limit(difference):.1f}" for limit in (min, max)]
-    return [*ranges, *(str(sum(getattr(motion, name) for motion in motions)) for name in ("is_lost", "is_cut"))]
+    return [*ranges, str(sum(motion.is_lost for motion in motions))]
 
 
 def write_strip(path: Path, truth: Truth, made: Made) -> None:
@@ -241,8 +240,8 @@ def main() -> None:
     print(table(["gap, s", *names, "worst", "decoder's share"], source_rows))
     print("\nTranslated in-betweens, mean IoU / flicker.\n")
     print(table(["gap, s", "keyframes", *OURS], label_rows))
-    print("\nMotion found, over gaps and over cuts: share of pixels' trust, and grey levels left after compensation.\n")
-    print(table(["gap, s", "least confidence", "most", "least difference", "most", "lost", "cuts"], found_rows))
+    print("\nMotion found, over gaps and over cuts: mean trust of both flows.\n")
+    print(table(["gap, s", "least confidence", "most", "lost"], found_rows))
     print(
         f"\nMotion of a gap (estimate, fields of eight instants): {np.median(motion_ms):.0f} ms of CPU in the median."
     )

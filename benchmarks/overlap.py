@@ -19,9 +19,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from vidtrans.checkpoint import load_model
+from vidtrans.gaps import Moving, Tracker
 from vidtrans.measuring import machine
 from vidtrans.options import UpsampleOptions
-from vidtrans.pipeline import Moving, Network, Tracker, composers_of, run, started_engine
+from vidtrans.pipeline import Network, composers_of, run, started_engine
 from vidtrans.stages import cores
 from vidtrans.timeline import pair
 from vidtrans.train.clip import render_clip
@@ -56,7 +57,7 @@ def alone(options: UpsampleOptions) -> dict[str, tuple[float, float]]:
         composers = composers_of(model, engine, reader.info, plans, options)
         network = Network(engine)
         intervals = watch("read", lambda: list(pair(reader, options.factor)))
-        tracker = Tracker(moving=options.motion == "flow")
+        tracker = Tracker(moving=options.motion == "flow", cut_threshold=options.cut_threshold)
         moving: list[Moving] = watch("motion", lambda: [tracker(interval) for interval in intervals])
         decoded = watch("network", lambda: [network([item])[0] for item in moving])
 

@@ -145,7 +145,7 @@ def test_what_cannot_be_proved_is_said(make_clip: Callable[..., Path], tmp_path:
 
 def test_a_report_is_read_back_as_it_was_written() -> None:
     seam = Seam(63, Mark(Fraction(1001, 24000), 7), None, False)
-    report = SegmentReport(seam, ((12, Fraction(1, 3)),), 2, 1, ("a", "b"))
+    report = SegmentReport(seam, ((12, Fraction(1, 3), 0.875),), 2, 1, 3, ("a", "b"))
     assert SegmentReport.from_json(json.loads(json.dumps(report.to_json()))) == report
 
 

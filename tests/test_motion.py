@@ -18,11 +18,11 @@ from vidtrans.checkpoint import save_model
 from vidtrans.compose import Composer
 from vidtrans.engines import open_engine
 from vidtrans.engines.contract import Gap
+from vidtrans.gaps import Tracker
 from vidtrans.latents import blend, gather
 from vidtrans.motion import Motion, estimate
 from vidtrans.nets.contract import Domain
 from vidtrans.nets.jwdm import JWDM, JWDMConfig
-from vidtrans.pipeline import Tracker
 from vidtrans.timeline import Instant, Interval
 from vidtrans.video.frame import PIXEL_FORMATS, Colour, Frame
 
@@ -35,7 +35,7 @@ def uniform(dx: float, dy: float, height: int = 40, width: int = 64) -> Motion:
     """The motion of a picture that moves as a whole."""
     forward = torch.tensor([float(dx), float(dy)]).view(2, 1, 1).expand(2, height, width).contiguous()
     ones = torch.ones(height, width)
-    return Motion(forward, -forward, ones, ones, 0.0)
+    return Motion(forward, -forward, ones, ones)
 
 
 def texture(height: int = 96, width: int = 160, seed: int = 0) -> np.ndarray:
@@ -78,7 +78,7 @@ def test_no_motion_through_the_warping_path_is_the_blend_in_place() -> None:
 
 def test_fields_start_at_the_left_keyframe_and_end_at_the_right_one() -> None:
     torch.manual_seed(0)
-    motion = Motion(torch.randn(2, 20, 30), torch.randn(2, 20, 30), torch.rand(20, 30), torch.rand(20, 30), 0.0)
+    motion = Motion(torch.randn(2, 20, 30), torch.randn(2, 20, 30), torch.rand(20, 30), torch.rand(20, 30))
     fields = motion.at([Fraction(0), Fraction(1)])
     assert fields.to_left[0].abs().max() == 0
     assert fields.right_share[0].max() == 0
@@ -192,22 +192,25 @@ def interval(left: np.ndarray, right: np.ndarray) -> Interval:
 
 
 def test_cuts_and_repeats_are_held_and_lost_motion_is_blended() -> None:
-    tracker = Tracker(moving=True)
+    tracker = Tracker(moving=True, cut_threshold=0.76)
     first, second = texture(seed=1), texture(seed=2)
     same = tracker(interval(first, first))
     assert same.interval.is_held
     assert same.motion is None
+    assert same.right is same.left  # the network sees that they are one
     cut = tracker(interval(first, 255 - second // 2))
     assert cut.interval.is_held
     assert [instant.time for instant in cut.interval.instants] == list(TIMES)
     quiet = [(120 + np.random.default_rng(seed).integers(0, 9, (96, 160, 3))).astype(np.uint8) for seed in (3, 4)]
-    lost = Tracker(moving=True)
-    noise = lost(interval(*quiet))  # nothing to follow, but no other scene either
+    lost = Tracker(moving=True, cut_threshold=1.0)
+    noise = lost(interval(*quiet))
     assert not noise.interval.is_held
     assert noise.motion is None
     assert (tracker.repeats, tracker.cuts, tracker.lost) == (1, 1, 0)
     assert (lost.repeats, lost.cuts, lost.lost) == (0, 0, 1)
-    assert Tracker(moving=False)(interval(first, second)).motion is None
+    blended = Tracker(moving=False, cut_threshold=0.76, holds_cuts=False)
+    assert not blended(interval(first, 255 - second // 2)).interval.is_held
+    assert blended.cuts == 1
 
 
 def test_detail_moves_with_the_same_motion() -> None:

@@ -19,10 +19,11 @@ from vidtrans.cli.parameters import TIME
 from vidtrans.cli.upsample import command
 from vidtrans.engines.contract import Features, Gap
 from vidtrans.errors import OutputError, UsageError
+from vidtrans.gaps import Tracker
 from vidtrans.nets.contract import Domain
 from vidtrans.nets.jwdm import JWDM, JWDMConfig
 from vidtrans.options import UpsampleOptions
-from vidtrans.pipeline import Network, Summary, Tracker
+from vidtrans.pipeline import Network, Summary
 from vidtrans.timeline import Sampling, pair
 from vidtrans.video.frame import PIXEL_FORMATS, Colour, Frame
 from vidtrans.video.reader import VideoReader
@@ -347,7 +348,7 @@ def test_a_keyframe_is_encoded_once_if_an_output_leans_on_it(sampling: Sampling,
             ]
             return [{"scene": rows} for rows in mixed]
 
-    tracker = Tracker(moving=False)
+    tracker = Tracker(moving=False, cut_threshold=1.0, holds_cuts=False)
     moving = [tracker(interval) for interval in pair(still_frames(7), sampling)]
     network = Network(Recorder())  # type: ignore[arg-type]
     decoded = [out for k in range(0, len(moving), at_once) for out in network(moving[k : k + at_once])]

@@ -31,10 +31,9 @@ FIELD_SHRINK = 4
 # Forward-backward errors of this many pixels of the grid, or of this share of the motion, halve the trust.
 TOLERANCE_PIXELS = 0.25
 TOLERANCE_SHARE = 0.05
-# benchmarks/in_betweens.py measures both. On streets not held out: over gaps of up to 8/17 s, confidence 0.20 and more;
-# over cuts between streets, 0.11 and less (between random textures up to 0.17), with differences of 16 grey levels up.
+# Measured by benchmarks/in_betweens.py. On streets not held out: 0.20 and more over gaps of up to 8/17 s, 0.11 and less
+# between different streets (between random textures up to 0.17).
 LOST_CONFIDENCE = 0.18
-CUT_DIFFERENCE = 12.0 / 255.0
 
 LEAST_TRUST = 0.2  # where neither keyframe is trusted, the blend's weights fall back to t alone
 # What moves more is nearer, as a rule, and hides what moves less: weight exp(0.25 |flow|), flow in pixels of the grid.
@@ -172,7 +171,6 @@ class Motion:
             other way.
         forward_trust, backward_trust: (h, w) in [0, 1] from forward-backward agreement: low where something is hidden
             in the other keyframe, or the flow is wrong.
-        difference: mean absolute difference of the keyframes after compensation, as a share of white.
         camera: how the camera moved, where it moved through the scene.
     """
 
@@ -180,7 +178,6 @@ class Motion:
     backward: Tensor
     forward_trust: Tensor
     backward_trust: Tensor
-    difference: float
     camera: Camera | None = None
 
     @property
@@ -190,13 +187,8 @@ class Motion:
 
     @property
     def is_lost(self) -> bool:
-        """The keyframes' motion could not be found: blend in place, or hold if it `is_cut`."""
+        """The keyframes' motion could not be found: blend in place."""
         return self.confidence < LOST_CONFIDENCE
-
-    @property
-    def is_cut(self) -> bool:
-        """The keyframes show different scenes."""
-        return self.is_lost and self.difference > CUT_DIFFERENCE
 
     def at(self, times: Sequence[Fraction]) -> Fields:
         """Fields of the instants t.
@@ -254,10 +246,8 @@ def estimate(left: np.ndarray, right: np.ndarray, estimator: str = "dis") -> Mot
     forward, backward = (_on_grid(flow(*pair), grid) for pair in (greys, greys[::-1]))
     forward_trust, backward_trust = _agreement(forward, backward), _agreement(backward, forward)
     small = [cv2.resize(grey, grid, interpolation=cv2.INTER_AREA) for grey in greys]
-    moved = gather(torch.from_numpy(small[1]).float().unsqueeze(0), forward.unsqueeze(0))[0, 0]
-    difference = (moved - torch.from_numpy(small[0]).float()).abs().mean().item() / 255.0
     camera = _camera(forward.numpy(), forward_trust.numpy(), small)
-    return Motion(forward, backward, forward_trust, backward_trust, difference, camera)
+    return Motion(forward, backward, forward_trust, backward_trust, camera)
 
 
 def _on_grid(flow: np.ndarray, grid: tuple[int, int]) -> Tensor:

@@ -24,6 +24,7 @@ DEFAULT_MODEL = "street"
 DEFAULT_FACTOR = 8
 DETAILS = ("keyframes", "none")
 MOTIONS = ("flow", "none")
+CUTS = ("hold", "blend")
 TAILS: tuple[Tail, ...] = get_args(Tail)
 DEINTERLACE = ("auto", "off")
 LABELS = ("rgb", "index")
@@ -75,6 +76,13 @@ class UpsampleOptions:
         detail: "keyframes" carries what the decoder loses of the keyframes into the in-betweens; "none" is the paper's
             raw decoding.
         detail_to: the same of translations, of one photo domain into another; labels are always decoded raw.
+        cuts: "hold" shows a cut's left keyframe until its right one; "blend" treats cuts as any other gap.
+        cut_threshold: gaps of at least this value are cuts, from 0 (any change) to 1 (nothing in common), see
+            cuts.cut_value.
+        dedup: take repeated frames out and time motion across them, see repeats.runs; duration and number of frames
+            stay.
+        dedup_tolerance: what repeated frames may differ by, code values of 8 bits in the mean of any block of 8x8; 0:
+            they are equal bit for bit.
         color_matrix, color_range, color_primaries, color_trc: what the input's colours are, FFmpeg's names; they go
             before its tags. None: by the tags.
         deinterlace: "auto" makes interlaced pictures whole, one for each; "off" leaves them woven.
@@ -115,6 +123,10 @@ class UpsampleOptions:
     detail: str = "keyframes"
     detail_to: str = "keyframes"
     motion: str = "flow"
+    cuts: str = "hold"
+    cut_threshold: float = 0.76
+    dedup: bool = False
+    dedup_tolerance: float = 0.0
     color_matrix: str | None = None
     color_range: str | None = None
     color_primaries: str | None = None
@@ -160,6 +172,7 @@ class UpsampleOptions:
             ("detail", self.detail, DETAILS),
             ("detail-to", self.detail_to, DETAILS),
             ("motion", self.motion, MOTIONS),
+            ("cuts", self.cuts, CUTS),
             ("precision", self.precision, PRECISIONS),
             ("deinterlace", self.deinterlace, DEINTERLACE),
             ("labels", self.labels, LABELS),
@@ -167,6 +180,10 @@ class UpsampleOptions:
         ):
             if value not in known:
                 raise UsageError(f"--{name} must be one of {', '.join(known)}, not {value!r}")
+        for name, most in (("cut_threshold", 1.0), ("dedup_tolerance", 255.0)):
+            object.__setattr__(self, name, _between(name, getattr(self, name), most))
+        if self.dedup_tolerance and not self.dedup:
+            raise UsageError("--dedup-tolerance says which frames --dedup takes out; give --dedup as well")
         _ = self.colour_told  # refuses names that are not known
         self._check_outputs()
 
@@ -272,3 +289,14 @@ def _exact(name: str, value: object) -> Fraction | None:
         return Fraction(str(float(value)))  # type: ignore[arg-type]  # what is no number is refused
     except (TypeError, ValueError) as error:
         raise UsageError(f"--{name} must be a number, not {value!r}") from error
+
+
+def _between(name: str, value: object, most: float) -> float:
+    """A number from 0 to `most`."""
+    try:
+        number = float(value)  # type: ignore[arg-type]  # what is no number is refused
+    except (TypeError, ValueError):
+        number = -1.0
+    if not 0.0 <= number <= most:
+        raise UsageError(f"--{name.replace('_', '-')} must be a number from 0 to {most:g}, not {value!r}")
+    return number

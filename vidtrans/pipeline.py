@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -21,12 +20,13 @@ from vidtrans.compose import Composer
 from vidtrans.engines import choose, open_engine
 from vidtrans.engines.contract import Engine, Features, Gap, working_size
 from vidtrans.errors import UsageError
+from vidtrans.gaps import Moving, Tracker
 from vidtrans.latents import Fields
-from vidtrans.motion import estimate
 from vidtrans.nets.contract import Domain, domain_named
 from vidtrans.options import UpsampleOptions
 from vidtrans.preflight import prepare
 from vidtrans.remarks import Remarks
+from vidtrans.repeats import runs
 from vidtrans.resuming import (
     continued_segments,
     identity_of,
@@ -38,8 +38,8 @@ from vidtrans.resuming import (
 )
 from vidtrans.stages import Ahead, Sink, StageClock, batched, mapped, timed
 from vidtrans.summary import Summary
-from vidtrans.timeline import Interval, in_segments, pair
-from vidtrans.video.colour import to_network_rgb, to_uint8_rgb
+from vidtrans.timeline import Interval, in_segments, pair, pair_runs
+from vidtrans.video.colour import to_uint8_rgb
 from vidtrans.video.colour_names import NOTHING_TOLD, Told
 from vidtrans.video.contract import Cancellable, Output
 from vidtrans.video.frame import Frame
@@ -47,27 +47,13 @@ from vidtrans.video.input_form import SAYS_ITSELF, InputForm, reopened, spoken
 from vidtrans.video.local_file import DEFAULT_MAX_PIXELS, Source
 from vidtrans.video.output import open_outputs
 from vidtrans.video.output_plan import OutputPlan, plan_outputs
-from vidtrans.video.seam import Mark, Seam, SegmentReport
-from vidtrans.video.source import FrameSource, Sought, open_source
+from vidtrans.video.seam import SegmentReport
+from vidtrans.video.source import FrameSource, open_source
 from vidtrans.video.video_info import VideoInfo
 
 # Input frames to a segment. Fewer would cost the encoders more (each segment begins with a whole picture), more would
 # lose more work when a run is stopped.
 SEGMENT_FRAMES = 64
-
-
-@dataclass(frozen=True)
-class Moving:
-    """An interval, its keyframes as colour.to_network_rgb gives them, and the motion between them if any.
-
-    report: of the segment that ends with it.
-    """
-
-    interval: Interval
-    left: np.ndarray
-    right: np.ndarray | None
-    motion: Fields | None
-    report: SegmentReport | None = None
 
 
 @dataclass(frozen=True)
@@ -137,16 +123,27 @@ def run(
         expected = (
             None if frames is None else options.sampling.count(frames, seconds or frames / reader.info.average_rate)
         )
-        recall(reports, summary, remarks)
+        recall(reports, summary, remarks, announce)
         reader, start = started_at(reports, reader, lambda: stack.enter_context(opened_reader(options)), remarks)
 
         summary.frames_out = summary.frames_continued = outputs[0].frames_continued
         streaming = time.monotonic()
         numbers = numbered(start, summary)
         origin = reader.info.start_time if start.first else None
-        paired = pair(numbers, options.sampling, reader.info.stamp_error, start.first, origin)
+        clocked = (options.sampling, reader.info.stamp_error, start.first, origin)
+        if options.dedup:
+            found = runs(numbers, options.dedup_tolerance, SEGMENT_FRAMES, start.first, start.after)
+            paired = pair_runs(found, *clocked)
+        else:
+            paired = pair(numbers, *clocked)
         intervals = timed("read", in_segments(paired, SEGMENT_FRAMES, start.after), clock)
-        tracker = Tracker(moving=options.motion == "flow", remarks=remarks, reader=reader)
+        tracker = Tracker(
+            moving=options.motion == "flow",
+            cut_threshold=options.cut_threshold,
+            holds_cuts=options.cuts == "hold",
+            remarks=remarks,
+            reader=reader,
+        )
         with ExitStack() as stages:
             read = stages.enter_context(Ahead("read", intervals, _interval_bytes))
             moving = stages.enter_context(Ahead("motion", mapped("motion", tracker, read, clock), _moving_bytes))
@@ -165,7 +162,7 @@ def run(
                     sink.put(item)
                 summary.frames_out += len(item.interval.instants)
                 if item.report is not None:
-                    recall([item.report], summary, remarks)
+                    recall([item.report], summary, remarks, announce)
                 remarks.look()
                 progress(summary.frames_out, expected)
         remarks.look()
@@ -188,95 +185,33 @@ def ends_segment(item: Moving) -> bool:
     return item.interval.ends_segment
 
 
-class Tracker:
-    """The stage motion: every gap's motion, and what to do where there is none.
-
-    A gap whose keyframes are equal is held, and so is a cut, whose left keyframe stays until the right one: nothing is
-    blended across it. Lost motion falls back to the blend in place.
-
-    Args:
-        moving: whether motion is looked for.
-        remarks: of the run; reader: of the input: what the reports of segments say of warnings.
-
-    Attributes:
-        cuts, repeats, lost: gaps of each kind so far.
-    """
-
-    def __init__(self, *, moving: bool, remarks: Remarks | None = None, reader: FrameSource | None = None) -> None:
-        self._moving = moving
-        self._remarks, self._reader = remarks, reader
-        self._next: tuple[Frame | None, np.ndarray | None] = (None, None)
-        self._cuts: list[tuple[int, Fraction]] = []  # of the segment under way
-        self._reported = (0, 0)
-        self.cuts = self.repeats = self.lost = 0
-
-    def __call__(self, interval: Interval) -> Moving:
-        moving = self._moving_of(interval)
-        return replace(moving, report=self._report(interval)) if interval.ends_segment else moving
-
-    def _report(self, interval: Interval) -> SegmentReport:
-        """Of the segment that ends with this interval."""
-        after = None if interval.right is None else Mark.of(interval.right)
-        is_clean = isinstance(self._reader, Sought) and self._reader.is_clean
-        seam = Seam(interval.index, Mark.of(interval.left), after, is_clean)
-        (repeats, lost), self._reported = self._reported, (self.repeats, self.lost)
-        cuts, self._cuts = tuple(self._cuts), []
-        warnings = () if self._remarks is None else tuple(self._remarks.warnings)
-        return SegmentReport(seam, cuts, self.repeats - repeats, self.lost - lost, warnings)
-
-    def _moving_of(self, interval: Interval) -> Moving:
-        keyframe, known = self._next
-        left = known if known is not None and keyframe is interval.left else to_network_rgb(interval.left)
-        right = None if interval.right is None else to_network_rgb(interval.right)
-        self._next = interval.right, right
-        if right is None or interval.is_held or not self._moving:
-            return Moving(interval, left, right, None)
-        if np.array_equal(left, right):
-            self.repeats += 1
-            return Moving(interval.held(), left, right, None)
-        motion = estimate(in_eight_bits(left), in_eight_bits(right))
-        if motion.is_cut:
-            self.cuts += 1
-            assert interval.right is not None
-            self._cuts.append((interval.index + 1, interval.right.time))
-            return Moving(interval.held(), left, right, None)
-        if motion.is_lost:
-            self.lost += 1
-            return Moving(interval, left, right, None)
-        return Moving(interval, left, right, motion.at([instant.t for instant in interval.instants]))
-
-
-def in_eight_bits(rgb: np.ndarray) -> np.ndarray:
-    """A keyframe (H, W, 3) as uint8: to find motion takes no more."""
-    return rgb if rgb.dtype == np.uint8 else cv2.convertScaleAbs(rgb, alpha=1 / 257)
-
-
 class Network:
     """The stages encode and between: a keyframe goes through the encoder once and serves both of its gaps.
 
-    One that no output leans on, as where the rate goes down, is not encoded at all. One that two segments share is
-    encoded in both: what a batch is made of changes the last bits, and a segment's batches are its own.
+    So does one picture of equal keyframes in a row, which is one array. A keyframe that no output leans on, as where
+    the rate goes down, is not encoded at all. One that two segments share is encoded in both: what a batch is made of
+    changes the last bits, and a segment's batches are its own.
     """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._known: dict[Frame, Features] = {}
+        self._known: dict[int, tuple[np.ndarray, Features]] = {}  # by the id of the picture
 
     def __call__(self, items: Sequence[Moving]) -> list[Decoded]:
         """Intervals of one video in its order, in one batch."""
-        needed: dict[Frame, np.ndarray] = {}
+        needed: dict[int, np.ndarray] = {}
         for item in items:
-            needed[item.interval.left] = item.left
-            if item.interval.right is not None and item.right is not None and not item.interval.is_held:
-                needed[item.interval.right] = item.right
-        new = {frame: rgb for frame, rgb in needed.items() if frame not in self._known}
+            needed[id(item.left)] = item.left
+            if item.right is not None and not item.interval.is_held:
+                needed[id(item.right)] = item.right
+        new = [rgb for key, rgb in needed.items() if key not in self._known]
         if new:
-            encoded = self._engine.encode(torch.from_numpy(np.stack(list(new.values()))))
-            self._known.update(zip(new, encoded, strict=True))
+            encoded = self._engine.encode(torch.from_numpy(np.stack(new)))
+            self._known.update({id(rgb): (rgb, made) for rgb, made in zip(new, encoded, strict=True)})
         gaps, rights = [], []
         for item in items:
-            interval, left = item.interval, self._known[item.interval.left]
-            right = None if interval.right is None or interval.is_held else self._known[interval.right]
+            interval, left = item.interval, self._known[id(item.left)][1]
+            right = None if item.right is None or interval.is_held else self._known[id(item.right)][1]
             times = tuple(instant.t for instant in interval.instants)
             gaps.append(Gap(left, left, (Fraction(0),)) if right is None else Gap(left, right, times, item.motion))
             rights.append(right)
@@ -295,8 +230,9 @@ class Network:
                     item.report,
                 )
             )
-        last = None if ends_segment(items[-1]) else items[-1].interval.right
-        self._known = {last: self._known[last]} if last is not None and last in self._known else {}
+        last = items[-1]
+        wanted = () if ends_segment(last) else (last.right, last.left if last.interval.goes_on else None)
+        self._known = {id(rgb): self._known[id(rgb)] for rgb in wanted if id(rgb) in self._known}
         return decoded
 
 
@@ -432,7 +368,7 @@ def stopping(outputs: Sequence[Output]) -> Callable[..., None]:
 
 
 def _interval_bytes(interval: Interval) -> int:
-    return _frame_bytes(interval.left)
+    return _frame_bytes(interval.left) + (_frame_bytes(interval.last) if interval.repeats and interval.last else 0)
 
 
 def _moving_bytes(item: Moving) -> int:

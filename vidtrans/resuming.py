@@ -106,16 +106,20 @@ def keep_shared_segments(
         tell(f"what is finished is kept; {same} continues it")
 
 
-def recall(reports: Sequence[SegmentReport], summary: Summary, remarks: Remarks) -> None:
-    """Into the summary and the remarks goes what an earlier run found in the segments that it finished.
+def recall(reports: Sequence[SegmentReport], summary: Summary, remarks: Remarks, tell: Callable[[str], None]) -> None:
+    """Into the summary and the remarks goes what was found in finished segments; cuts are told as lines.
 
     Raises:
         StrictError: a warning, which must not be.
     """
     for report in reports:
-        summary.cuts_at += [Cut(index, time) for index, time in report.cuts]
+        for found in report.cuts:
+            cut = Cut(*found)
+            summary.cuts_at.append(cut)
+            tell(f"cut at {float(cut.time):.2f} s, before input frame {cut.frame} (value {cut.value:.3f})")
         summary.repeats += report.repeats
         summary.lost += report.lost
+        summary.removed += report.removed
         remarks.add(*(Warn(line) for line in report.warnings))
 
 

@@ -101,10 +101,10 @@ def upsample(input: Input | Sequence[Input], to: str | Sequence[str], **options:
         to: the target domain, or several, which are made from one pass.
         options: the other fields of options.UpsampleOptions (factor, fps, slowmo, start, end, tail, from_, output,
             output_to, out_dir, out_format, out_format_to, mux, labels, overwrite, model, engine, device, precision,
-            size, motion, detail, detail_to, in_format, size_in, pix_fmt_in, rate_in, expect_frames, color_matrix,
-            color_range, color_primaries, color_trc, deinterlace, protocols, max_pixels, strict) and of
-            video.encoder.EncoderOptions (codec, crf, preset, pix_fmt, threads, encode); with _to behind them
-            (codec_to ...) those of the translations alone, of all or as {domain: value}.
+            size, motion, detail, detail_to, cuts, cut_threshold, dedup, dedup_tolerance, in_format, size_in,
+            pix_fmt_in, rate_in, expect_frames, color_matrix, color_range, color_primaries, color_trc, deinterlace,
+            protocols, max_pixels, strict) and of video.encoder.EncoderOptions (codec, crf, preset, pix_fmt, threads,
+            encode); with _to behind them (codec_to ...) those of the translations alone, of all or as {domain: value}.
 
     Returns:
         What was done; of several inputs, what became of each.

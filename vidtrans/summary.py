@@ -17,10 +17,12 @@ class Cut:
     Attributes:
         frame: number of the new scene's first frame, the input's first used one is 0.
         time: of that frame, seconds; in slow motion the outputs show it later.
+        value: how little both frames have in common, see cuts.cut_value.
     """
 
     frame: int
     time: Fraction
+    value: float
 
 
 @dataclass
@@ -33,8 +35,9 @@ class Summary:
         frames_continued: of frames_out, those that an earlier run of the same command had finished.
         seconds: wall time; streaming_seconds: of it, from the first frame read to the last one written.
         busy_seconds: per stage, time spent working; bottleneck: the stage with the most.
-        cuts_at: gaps between different scenes, held; repeats: gaps between equal keyframes, held; lost: gaps whose
-            motion could not be found, blended in place. Counted with motion only.
+        cuts_at: gaps between different scenes; repeats: gaps between equal keyframes, held, for which the network did
+            nothing; lost: gaps whose motion could not be found, blended in place; removed: frames that were taken out
+            as repeats, so that motion goes on across them.
         engine, device, precision: what ran the network; model: the SHA-256 of its file.
         notes: things a user should be told, warnings among them as remarks.Warn.
     """
@@ -51,6 +54,7 @@ class Summary:
     cuts_at: list[Cut] = field(default_factory=list)
     repeats: int = 0
     lost: int = 0
+    removed: int = 0
     engine: str = ""
     device: str = ""
     precision: str = ""
@@ -83,8 +87,9 @@ class Summary:
                 for name, busy in self.busy_seconds.items()
             },
             "bottleneck": self.bottleneck,
-            "cuts": [{"frame": cut.frame, "seconds": float(cut.time)} for cut in self.cuts_at],
+            "cuts": [{"frame": cut.frame, "seconds": float(cut.time), "value": cut.value} for cut in self.cuts_at],
             "repeats": self.repeats,
+            "repeats_removed": self.removed,
             "lost_motion": self.lost,
             "engine": {"name": self.engine, "device": self.device, "precision": self.precision},
             "model_sha256": self.model,

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
 from math import ceil, floor
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from vidtrans.video.frame import Frame
 
 Tail = Literal["hold", "drop"]
+Outputs: TypeAlias = list[tuple[Fraction, Fraction]]
+"""(t, time) of each, ascending."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,9 @@ class Interval:
         instants: one output frame or more, ascending; t = 0 in all of them where the keyframe is held.
         index: number of the left keyframe among the input's frames.
         ends_segment: whether a segment of the outputs ends with it, see `in_segments`.
+        repeats: input frames between left and right that were taken out as repeats of left, see `pair_runs`.
+        last: the last of them; without any, left.
+        goes_on: whether more instants of the same gap follow in the next interval: one holds those of one input frame.
     """
 
     left: Frame
@@ -43,6 +48,9 @@ class Interval:
     instants: tuple[Instant, ...]
     index: int = 0
     ends_segment: bool = False
+    repeats: int = 0
+    last: Frame | None = None
+    goes_on: bool = False
 
     @property
     def is_held(self) -> bool:
@@ -101,8 +109,8 @@ class Sampling:
             return 1 / self.rate, time_base
         return (time_base / (self.factor.denominator if self.slowmo else self.factor.numerator),)
 
-    def instants(self, index: int, frame: Frame, origin: Fraction, slack: Fraction) -> list[tuple[Fraction, Fraction]]:
-        """(t, time) of the outputs in the span of input frame number `index`; arguments as in `pair`."""
+    def instants(self, index: int, frame: Frame, origin: Fraction, slack: Fraction) -> Outputs:
+        """The outputs in the span of input frame number `index`; arguments as in `pair`."""
         if self.rate is None:
             first, end = ceil(index * self.factor), ceil((index + 1) * self.factor)
             positions = [k / self.factor - index for k in range(first, end)]
@@ -140,32 +148,61 @@ def pair(
         first: number of the first of these frames among the input's, where those before are left out; then
         origin: seconds, the time of the input's first one.
     """
+    return pair_runs(((frame,) for frame in frames), sampling, slack, first, origin)
+
+
+def pair_runs(
+    runs: Iterable[Sequence[Frame]],
+    sampling: Sampling | Fraction | int,
+    slack: Fraction = Fraction(0),
+    first: int = 0,
+    origin: Fraction | None = None,
+) -> Iterator[Interval]:
+    """`pair` of runs of frames: the first of each is a keyframe, and those that follow, repeats of it, are none.
+
+    The outputs are those of all frames, in number and time, but a gap goes from keyframe to keyframe, and position in
+    it is linear in time. An interval for each frame that has outputs: a long gap is many small pieces of work.
+    """
     if not isinstance(sampling, Sampling):
         sampling = Sampling(Fraction(sampling))
     if sampling.rate is not None:
         slack = min(slack, 1 / (2 * sampling.rate))  # of two instants at most one is a keyframe
-    index = first
-    left: Frame | None = None
-    wanted: list[tuple[Fraction, Fraction]] = []  # (t, time) in the span of left
+    index = first  # of left
+    left: Sequence[Frame] = ()
+    wanted: list[Outputs] = []  # in the span of each of its frames
     waiting: Interval | None = None  # for the next instant, which ends its last one
-    for index, right in enumerate(frames, first):
-        origin = right.time if origin is None else origin
-        following = sampling.instants(index, right, origin, slack)
-        if left is not None and wanted:
-            waiting = _interval(left, right, wanted, index - 1)
-        if waiting is not None and following:
-            yield waiting.until(following[0][1])
+    for right in runs:
+        origin = right[0].time if origin is None else origin
+        begin = index + len(left)
+        following = [sampling.instants(begin + k, frame, origin, slack) for k, frame in enumerate(right)]
+        if any(wanted):
+            *done, waiting = _intervals(left, right[0], _across(left, wanted, sampling, origin), index)
+            yield from done
+        if waiting is not None and any(following):
+            yield waiting.until(next(outputs[0][1] for outputs in following if outputs))
             waiting = None
-        left, wanted = right, following
-    if left is None or origin is None:
+        index, left, wanted = begin, right, following
+    if not left or origin is None:
         return
-    end = sampling.moved(left.time + left.duration, origin)
-    kept = [(t, time) for t, time in wanted if t == 0 or sampling.tail == "hold"]
-    if kept:
-        last = _interval(left, None, [(Fraction(0), time) for _, time in kept], index)
-        yield last.until(wanted[len(kept)][1] if len(kept) < len(wanted) else end)
-    elif waiting is not None:
+    end = sampling.moved(left[-1].time + left[-1].duration, origin)
+    if sampling.tail == "drop" and wanted:
+        ended = [time for t, time in wanted[-1] if t > 0]
+        end = ended[0] if ended else end
+        wanted[-1] = [(t, time) for t, time in wanted[-1] if t == 0]
+    if any(wanted):
+        *done, waiting = _intervals(left, None, [[(Fraction(0), time) for _, time in part] for part in wanted], index)
+        yield from done
+    if waiting is not None:
         yield waiting.until(end)
+
+
+def _across(run: Sequence[Frame], wanted: list[Outputs], sampling: Sampling, origin: Fraction) -> list[Outputs]:
+    """Outputs in the spans of a run's frames, with their positions between its first frame and what follows it."""
+    if len(run) == 1:
+        return wanted
+    begin, end = (sampling.moved(time, origin) for time in (run[0].time, run[-1].time + run[-1].duration))
+    first = [(t and (time - begin) / (end - begin), time) for t, time in wanted[0]]
+    return [first, *([((time - begin) / (end - begin), time) for _, time in part] for part in wanted[1:])]
 
 
 def in_segments(intervals: Iterable[Interval], length: int, after: int = -1) -> Iterator[Interval]:
@@ -182,13 +219,20 @@ def in_segments(intervals: Iterable[Interval], length: int, after: int = -1) -> 
         yield replace(before, ends_segment=True)
 
 
-def _interval(left: Frame, right: Frame | None, wanted: list[tuple[Fraction, Fraction]], index: int) -> Interval:
-    """The last instant still without a length."""
-    times = [time for _, time in wanted]
-    lengths = [after - before for before, after in pairwise(times)]
-    return Interval(
-        left,
-        right,
-        tuple(Instant(t, time, length) for (t, time), length in zip(wanted, [*lengths, Fraction(0)], strict=True)),
-        index,
-    )
+def _intervals(run: Sequence[Frame], right: Frame | None, wanted: list[Outputs], index: int) -> list[Interval]:
+    """An interval for each frame of the run that has outputs; the last instant of all is still without a length."""
+    parts = [part for part in wanted if part]
+    times = [time for part in parts for _, time in part]
+    lengths = iter([*(after - before for before, after in pairwise(times)), Fraction(0)])
+    return [
+        Interval(
+            run[0],
+            right,
+            tuple(Instant(t, time, next(lengths)) for t, time in part),
+            index,
+            repeats=len(run) - 1,
+            last=run[-1],
+            goes_on=part is not parts[-1],
+        )
+        for part in parts
+    ]

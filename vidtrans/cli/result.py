@@ -17,22 +17,19 @@ from vidtrans.video.names import STDOUT, is_pipe
 from vidtrans.video.writer import check_replaceable
 
 FORMAT = "vidtrans-summary-1"
-_CUTS_TOLD = 20
 
 
 def result_lines(summary: Summary) -> list[str]:
     """The end of a run in words."""
     lines = [f"wrote {path}" for path in dict.fromkeys(path for path in summary.outputs if not is_pipe(path))]
     held = [
-        (summary.cuts, "cuts held"),
+        (summary.cuts, "cuts"),
+        (summary.removed, "repeats taken out"),
         (summary.repeats, "repeats held"),
         (summary.lost, "gaps without motion blended"),
     ]
     if any(count for count, _ in held):
         lines.append(", ".join(f"{count} {words}" for count, words in held if count))
-    if summary.cuts:
-        told = ", ".join(f"{float(cut.time):.2f}" for cut in summary.cuts_at[:_CUTS_TOLD])
-        lines.append(f"cuts at {told} s{' ...' if summary.cuts > _CUTS_TOLD else ''}")
     new = summary.frames_out - summary.frames_continued
     rate = Fraction(new) / Fraction(summary.seconds)
     continued = f", {summary.frames_continued} of them before" if summary.frames_continued else ""

@@ -10,6 +10,7 @@ import click
 
 from vidtrans.cli.parameters import FRACTION, LEVELS, PAIR, PROGRESS, PROTOCOLS, SIZE, SOURCE, TIME
 from vidtrans.options import (
+    CUTS,
     DEFAULT_FACTOR,
     DEINTERLACE,
     DETAILS,
@@ -154,6 +155,30 @@ PER_TARGET = ("output_to", "out_format_to", "codec_to", "crf_to", "preset_to", "
     help="Move the keyframes to each in-between, or blend them in place.",
 )
 @click.option("--paper", is_flag=True, help="The papers' own way: --motion none --detail none --detail-to none.")
+@click.option(
+    "--cuts",
+    type=click.Choice(CUTS),
+    default=DEFAULTS["cuts"],
+    show_default=True,
+    help="Hold the last frame before a cut until the cut, or treat cuts as any other gap.",
+)
+@click.option(
+    "--cut-threshold",
+    type=click.FloatRange(0, 1),
+    default=DEFAULTS["cut_threshold"],
+    show_default=True,
+    metavar="X",
+    help="How little two frames must have in common to be a cut: 0 is any change at all, 1 nothing in common.",
+)
+@click.option("--dedup", is_flag=True, help="Time motion across repeated frames, as of drawings shown twice.")
+@click.option(
+    "--dedup-tolerance",
+    type=click.FloatRange(0, 255),
+    default=DEFAULTS["dedup_tolerance"],
+    show_default=True,
+    metavar="CODES",
+    help="What repeated frames may differ by, code values of 8 bits in the mean of any block of 8x8; 0 is bit for bit.",
+)
 @click.option("-c", "--codec", help=f"Video encoder of all outputs, FFmpeg's name.  [default: {DEFAULT_CODEC}]")
 @click.option("--crf", type=click.IntRange(min=0), help="Constant quality of the encoder; 0 is lossless with libx264.")
 @click.option("--preset", help="Preset of the encoder.")

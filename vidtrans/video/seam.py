@@ -61,14 +61,16 @@ class SegmentReport:
 
     Attributes:
         seam: where it ends.
-        cuts: (number of the first frame after it, seconds) of each; repeats, lost: how many, see summary.Summary.
+        cuts: (number of the first frame after it, seconds, value) of each; repeats, lost, removed: how many, see
+            summary.Summary.
         warnings: all that were told until then.
     """
 
     seam: Seam
-    cuts: tuple[tuple[int, Fraction], ...] = ()
+    cuts: tuple[tuple[int, Fraction, float], ...] = ()
     repeats: int = 0
     lost: int = 0
+    removed: int = 0
     warnings: tuple[str, ...] = field(default=())
 
     def to_json(self) -> dict[str, Any]:
@@ -78,9 +80,10 @@ class SegmentReport:
             "before": seam.before.to_json(),
             "after": None if seam.after is None else seam.after.to_json(),
             "is_clean": seam.is_clean,
-            "cuts": [[index, str(time)] for index, time in self.cuts],
+            "cuts": [[index, str(time), value] for index, time, value in self.cuts],
             "repeats": self.repeats,
             "lost": self.lost,
+            "removed": self.removed,
             "warnings": list(self.warnings),
         }
 
@@ -90,8 +93,9 @@ class SegmentReport:
         after = None if row["after"] is None else Mark.from_json(row["after"])
         return cls(
             Seam(int(row["index"]), Mark.from_json(row["before"]), after, bool(row["is_clean"])),
-            tuple((int(index), Fraction(time)) for index, time in row["cuts"]),
+            tuple((int(index), Fraction(time), float(value)) for index, time, value in row["cuts"]),
             int(row["repeats"]),
             int(row["lost"]),
+            int(row["removed"]),
             tuple(str(line) for line in row["warnings"]),
         )

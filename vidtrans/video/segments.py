@@ -29,7 +29,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-FORMAT = "vidtrans-segments-2"
+FORMAT = "vidtrans-segments-3"
 MANIFEST = "manifest.json"
 _RECORD = struct.Struct("<qqqBI")  # pts, dts, duration in ticks; whether a decoder can start here; bytes that follow
 
