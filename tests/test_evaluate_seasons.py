@@ -18,7 +18,8 @@ from vidtrans.engines import open_engine
 from vidtrans.errors import UsageError
 from vidtrans.nets.contract import Domain, to_unit
 from vidtrans.nets.jwdm import JWDM, JWDMConfig
-from vidtrans.pipeline import Network, Tracker
+from vidtrans.gaps import Tracker
+from vidtrans.pipeline import Network
 from vidtrans.timeline import Instant, Interval
 from vidtrans.train import evaluate
 from vidtrans.train.evaluate_seasons import Direction, Reconstruction, SeasonScores, evaluate_seasons, seasons_of
@@ -83,7 +84,7 @@ def test_figures_of_what_is_written_are_those_of_upsample(monkeypatch: pytest.Mo
         for k in (0, 8)
     ]
     instants = tuple(Instant(Fraction(k, 8), k * gap / 8, gap / 8) for k in range(8))
-    moving = Tracker(moving=True)(Interval(*keyframes, instants))
+    moving = Tracker(moving=True, cut_threshold=1.0)(Interval(*keyframes, instants))
     item = Network(open_engine("torch", net, "summer", ["winter"], SIZE))([moving])[0]
     composer = Composer(
         net.domains[1],
