@@ -109,7 +109,8 @@ class Batches:
         """Clips (B, T, 3, H, W) of one domain as they are, for people to look at; offsets: which T frames of each."""
         draws = Draws(self._options.seed, step, 0, self._options.batch)
         clips = self._reader.submit(self._drawn, number, draws, offsets).result()
-        return to_unit(clips.to(self._device).flatten(0, 1)).unflatten(0, clips.shape[:2])
+        frames = to_unit(clips.to(self._device).flatten(0, 1))
+        return frames.view(*clips.shape[:2], *frames.shape[1:])
 
     def _read(self, step: int) -> list[tuple[Tensor, Tensor]]:
         draws = self.draws(step)

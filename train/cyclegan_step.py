@@ -151,7 +151,7 @@ class CycleGANStep(GeneratorsStep):
         terms = super().generator_loss(batch, streams)
         if self.options.batches == "const":
             for letter, made in zip(self.letters(batch), (streams.yx, streams.xy), strict=True):
-                clips = made.colours.unflatten(0, (-1, self._clip))
+                clips = made.colours.reshape(-1, self._clip, *made.colours.shape[1:])
                 terms[f"t{letter}"] = self.options.variation_weight * losses.variation(clips)
         return terms
 

@@ -20,6 +20,7 @@ from vidtrans.train.keep_options import KeepOptions
 from vidtrans.train.methods import imported, method_named
 
 RECIPES = Path(__file__).parent / "recipes"
+FOLLOWS = ("domains", "trained_size", "clip")  # fields of a network's config that the rest of a recipe decides
 
 
 @dataclass(frozen=True)
@@ -198,13 +199,10 @@ class Recipe:
         """The network's config, of the method's family."""
         cls = config_class(method_named(self.method).family)
         fields = [f.name for f in dataclasses.fields(cls)]
-        given = {
-            "domains": tuple(row.domain for row in self.domains),
-            "trained_size": self.data.trained_size,
-            **({"clip": self.data.clip} if "clip" in fields else {}),
-        }
-        _check_keys("net", self.net, [name for name in fields if name not in given])
-        return cls(**given, **self.net)
+        _check_keys("net", self.net, [name for name in fields if name not in FOLLOWS])
+        domains = tuple(row.domain for row in self.domains)
+        follows = {"domains": domains, "trained_size": self.data.trained_size, "clip": self.data.clip}
+        return cls(**{name: value for name, value in follows.items() if name in fields}, **self.net)
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
