@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 
@@ -105,7 +106,7 @@ def export_onnx(name: str, folder: Path, to: str | None, from_: str | None, prec
 
     if precision not in ELEMENT_TYPES:
         raise UsageError(f"ONNX is exported in {', '.join(ELEMENT_TYPES)}, not in {precision}")
-    net = load_model(name).net
+    net = _with_halves(name)
     domains = direction(net.domains, to, from_)
     written = []
     for part in ("encode_lifts", "finish"):
@@ -138,7 +139,7 @@ def export_openvino(
         raise UsageError(reason)
     import openvino
 
-    net = load_model(name).net
+    net = _with_halves(name)
     width, height = size or net.sizes.trained
     halves = converted(net, direction(net.domains, to, from_), padded_size(height, width, net.sizes))
     names = [f"{part}{suffix}" for part in ("encode_lifts", "finish") for suffix in (".xml", ".bin")]
@@ -152,6 +153,16 @@ def export_openvino(
     except (OSError, RuntimeError) as error:
         raise _unwritable(folder, error) from error
     return [folder / file for file in names]
+
+
+def _with_halves(name: str) -> Any:
+    net = load_model(name).net
+    if not net.shares_latent:
+        raise UsageError(
+            f"{name} is a {net.family}, which shares no latent space and so has no halves between which frames could "
+            "be blended; it is exported in half precision only"
+        )
+    return net
 
 
 def _unwritable(path: Path, error: Exception) -> OutputError:
