@@ -16,9 +16,9 @@ from vidtrans.cli.evaluate import command
 from vidtrans.compose import Composer
 from vidtrans.engines import open_engine
 from vidtrans.errors import UsageError
+from vidtrans.gaps import Tracker
 from vidtrans.nets.contract import Domain, to_unit
 from vidtrans.nets.jwdm import JWDM, JWDMConfig
-from vidtrans.gaps import Tracker
 from vidtrans.pipeline import Network
 from vidtrans.timeline import Instant, Interval
 from vidtrans.train import evaluate

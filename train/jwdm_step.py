@@ -9,11 +9,11 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from vidtrans.nets.contract import Domain
 from vidtrans.nets.jwdm import JWDM, Decoder
 from vidtrans.train import losses
+from vidtrans.train.costs import Costs, Picture
 from vidtrans.train.discriminators import LatentDiscriminator, picture_discriminator
 from vidtrans.train.divergences import Divergence, Kernels, Played, latent_rows, patch_rows
 from vidtrans.train.draws import Draws
@@ -23,17 +23,8 @@ from vidtrans.train.recipe import Recipe
 from vidtrans.train.self_training import Names, SelfTraining, soft_cross_entropy
 from vidtrans.train.step import Batch, Step
 from vidtrans.train.temporal import between, between_place
-from vidtrans.train.void import Classes, has_class
 
 LABELLER_EDGE_WEIGHT = 1.0  # of edges beside cross-entropy in nats, in what the labeller learns
-
-
-@dataclass
-class Picture:
-    """A decoded batch: its colours (B, 3, H, W) in [-1, 1] and, for a palette head, its class scores (B, K, H, W)."""
-
-    colours: Tensor
-    scores: Tensor | None
 
 
 @dataclass
@@ -53,8 +44,6 @@ class Streams:
     yxy: Picture  # G2(E1(G1(E2(y)))), the cycle of y
     zxy: Tensor  # E2(G2(E1(x)))
     zyx: Tensor  # E1(G1(E2(y)))
-    x_classes: Tensor | None  # (B, H, W) of x, void.NO_CLASS where it has none; None: photos
-    y_classes: Tensor | None
 
 
 class JWDMStep(Step):
@@ -70,11 +59,9 @@ class JWDMStep(Step):
     def __init__(self, net: JWDM, recipe: Recipe, device: torch.device) -> None:
         super().__init__(net, recipe, device)
         o = self.options
+        self.costs = Costs(net, o)
         self.data = nn.ModuleDict({domain.name: data_divergence(o) for domain in net.domains})
         self.latent = latent_divergence(o, net.config.latent_channels)
-        self.classes = nn.ModuleDict(
-            {domain.name: Classes(domain.colours) for domain in net.domains if domain.is_label}
-        )
         self._clip, self._distance = recipe.data.clip, recipe.data.clip_distance
         width, height = recipe.data.trained_size
         self.pools = nn.ModuleDict(
@@ -119,36 +106,35 @@ class JWDMStep(Step):
             # A decoder's two inputs go through it as one batch; instance norm keeps samples apart.
             xx, yx = self._decode_both(zx, zy, xd)
             yy, xy = self._decode_both(zy, zx, yd)
-            zxy, zyx = net.encode(self._sent_back(xy, yd), yd.name), net.encode(self._sent_back(yx, xd), xd.name)
+            zxy = net.encode(self.costs.sent_back(xy, yd), yd.name)
+            zyx = net.encode(self.costs.sent_back(yx, xd), xd.name)
             xyx, yxy = self._decode(zxy, xd), self._decode(zyx, yd)
         prior = losses.prior_draw(zx, self.options.prior, batch.draws)
-        classes = self._classes(x, xd), self._classes(y, yd)
-        return Streams(x, y, prior, zx, zy, xx, yy, xy, yx, xyx, yxy, zxy, zyx, *classes)
+        return Streams(x, y, prior, zx, zy, xx, yy, xy, yx, xyx, yxy, zxy, zyx)
 
     def warmup_loss(self, batch: Batch) -> dict[str, Tensor]:
         """Rx + Ry of Eq. (7) alone, without cycles; translations only where self-training judges them."""
         if self.self_training is not None and not self.self_training.is_ready:
             return self._lesson(batch)
-        terms, latents, classes = {}, {}, {}
-        for letter, domain, x in zip(self._letters(batch), batch.domains, (batch.x, batch.y), strict=True):
-            classes[domain] = self._classes(x, domain)
+        terms, latents = {}, {}
+        for letter, domain, x in zip(self.letters(batch), batch.domains, (batch.x, batch.y), strict=True):
             with self.autocast():
                 latents[domain.name] = self.net.encode(x, domain.name)
                 picture = self._decode(latents[domain.name], domain)
-            terms[f"r{letter}"] = self._cost(picture, x, classes[domain], domain)
+            terms[f"r{letter}"] = self.costs.reconstruction(picture, x, domain)
         if self._judges_labels():
             photo, label = self._photo_and_label(batch.domains)
             with self.autocast():
                 translated = self._decode(latents[photo.name], label)
             frames = dict(zip(batch.domains, (batch.x, batch.y), strict=True))
-            terms |= self._label_terms(batch, frames[photo], classes[label], translated)
+            terms |= self._label_terms(batch, frames[photo], frames[label], translated)
         return terms
 
     def discriminator_loss(self, batch: Batch, streams: Streams) -> dict[str, Tensor]:
         """Algorithm 1, the ascent on the three divergences, weighted as in Eq. (6)."""
-        o, s, (xd, yd), (x, y) = self.options, streams, batch.domains, self._letters(batch)
-        x_shown = self._covered(xd, s.x_classes, s.x, self._pooled(xd, self._fakes(s.yx, s.xyx), batch))
-        y_shown = self._covered(yd, s.y_classes, s.y, self._pooled(yd, self._fakes(s.xy, s.yxy), batch))
+        o, s, (xd, yd), (x, y) = self.options, streams, batch.domains, self.letters(batch)
+        x_shown = self.costs.shown(s.x, self._pooled(xd, self._fakes(s.yx, s.xyx), batch), xd)
+        y_shown = self.costs.shown(s.y, self._pooled(yd, self._fakes(s.xy, s.yxy), batch), yd)
         with self.autocast():
             terms = {
                 f"d{x}": (self._weight(xd), self._data(xd).ascent(*x_shown, batch.draws)),
@@ -161,25 +147,24 @@ class JWDMStep(Step):
         """Algorithm 1, the descent of F on Eq. (6): Rx + Ry (Eq. 7) and the divergences."""
         if self.self_training is not None and not self.self_training.is_ready:
             return self._lesson(batch)
-        o, s, (xd, yd), (x, y) = self.options, streams, batch.domains, self._letters(batch)
-        x_shown = self._covered(xd, s.x_classes, s.x, self._fakes(s.yx, s.xyx))
-        y_shown = self._covered(yd, s.y_classes, s.y, self._fakes(s.xy, s.yxy))
+        o, s, (xd, yd), (x, y) = self.options, streams, batch.domains, self.letters(batch)
+        x_shown = self.costs.shown(s.x, self._fakes(s.yx, s.xyx), xd)
+        y_shown = self.costs.shown(s.y, self._fakes(s.xy, s.yxy), yd)
         with self.autocast():
             gx = self._data(xd).descent(*x_shown, batch.draws)
             gy = self._data(yd).descent(*y_shown, batch.draws)
             gz = self.latent.descent(s.prior, self._latents(s), batch.draws)
         terms = {
-            f"r{x}": self._cost(s.xx, s.x, s.x_classes, xd),
-            f"r{y}": self._cost(s.yy, s.y, s.y_classes, yd),
-            f"c{x}": self._cycle_cost(s.xyx, s.x, s.x_classes, xd),
-            f"c{y}": self._cycle_cost(s.yxy, s.y, s.y_classes, yd),
+            f"r{x}": self.costs.reconstruction(s.xx, s.x, xd),
+            f"r{y}": self.costs.reconstruction(s.yy, s.y, yd),
+            f"c{x}": self.costs.cycle(s.xyx, s.x, xd),
+            f"c{y}": self.costs.cycle(s.yxy, s.y, yd),
             f"g{x}": self._weight(xd) * gx,
             f"g{y}": self._weight(yd) * gy,
             "gz": o.lambda_z * gz,
         }
         if self._judges_labels():
-            of_x, of_y = (s.y, s.x_classes, s.yx), (s.x, s.y_classes, s.xy)
-            terms |= self._label_terms(batch, *(of_y if yd.is_label else of_x))
+            terms |= self._label_terms(batch, *((s.x, s.y, s.xy) if yd.is_label else (s.y, s.x, s.yx)))
         if o.likeness_weight > 0.0 and not (xd.is_label or yd.is_label):
             for letter, translated, own in ((x, s.xy, s.xx), (y, s.yx, s.yy)):
                 terms[f"l{letter}"] = o.likeness_weight * losses.likeness(translated.colours, own.colours)
@@ -199,12 +184,6 @@ class JWDMStep(Step):
     def _weight(self, domain: Domain) -> float:
         return self.options.lambda_x if domain == self.net.domains[0] else self.options.lambda_y
 
-    def _letters(self, batch: Batch) -> tuple[str, str]:
-        """How the log tells the pair's domains apart: the paper's x and y where there are two, else by name."""
-        if len(self.net.domains) == 2:
-            return "x", "y"
-        return f"_{batch.domains[0].name}", f"_{batch.domains[1].name}"
-
     def _judges_labels(self) -> bool:
         return self.options.self_weight > 0.0 or self.options.edge_weight > 0.0
 
@@ -215,24 +194,24 @@ class JWDMStep(Step):
     def _photo_and_label(pair: tuple[Domain, Domain]) -> tuple[Domain, Domain]:
         return (pair[1], pair[0]) if pair[0].is_label else pair
 
-    def _label_terms(self, batch: Batch, x: Tensor, classes: Tensor | None, translated: Picture) -> dict[str, Tensor]:
-        """Self-training and edges: what photos x say of their own translation. classes: of the unpaired labels."""
+    def _label_terms(self, batch: Batch, x: Tensor, labels: Tensor, translated: Picture) -> dict[str, Tensor]:
+        """Self-training and edges: what photos x say of their own translation. labels: unpaired frames."""
         assert translated.scores is not None
         log_made = losses.full(translated.scores).log_softmax(1)
         terms = {}
         if self.options.edge_weight > 0.0:
             terms["edges"] = self.options.edge_weight * losses.edges(x, log_made.exp())
         if self.self_training is not None:
-            names = self._names(batch, x, classes)
+            names = self._names(batch, x, labels)
             terms["self"] = self.options.self_weight * soft_cross_entropy(log_made, names.classes)
             terms["labeller"] = names.loss
         return terms
 
-    def _names(self, batch: Batch, x: Tensor, classes: Tensor | None) -> Names:
-        """What the labeller calls the photos x. classes: of the unpaired labels."""
+    def _names(self, batch: Batch, x: Tensor, labels: Tensor) -> Names:
+        """What the labeller calls the photos x. labels: unpaired frames."""
         assert self.self_training is not None
-        assert classes is not None
-        teacher = partial(self._averaged_scores, *self._photo_and_label(batch.domains))
+        photo, label = self._photo_and_label(batch.domains)
+        classes, teacher = self.costs.classes(labels, label), partial(self._averaged_scores, photo, label)
         with self.autocast():
             names: Names = self.self_training(x, classes, teacher, batch.draws, self.ranks)
         return names
@@ -241,7 +220,7 @@ class JWDMStep(Step):
         """The labeller's beginning, in which nothing else learns."""
         photo, label = self._photo_and_label(batch.domains)
         frames = dict(zip(batch.domains, (batch.x, batch.y), strict=True))
-        return {"labeller": self._names(batch, frames[photo], self._classes(frames[label], label)).loss}
+        return {"labeller": self._names(batch, frames[photo], frames[label]).loss}
 
     def _averaged_scores(self, photo: Domain, label: Domain, x: Tensor) -> Tensor:
         net = self.average
@@ -259,70 +238,19 @@ class JWDMStep(Step):
             lifted = rows_of(losses.full(self.net.lift(ends.flatten(0, 1), domain.name)), 2)
             keyframes = clips[:, [0, -1]] if self.options.between_motion == "flow" else None
             picture = self._finish(between(lifted, Fraction(place, self._clip - 1), keyframes), domain)
-        return self._cost(picture, real, self._classes(real, domain), domain)
+        return self.costs.reconstruction(picture, real, domain)
 
     def _decode(self, z: Tensor, domain: Domain) -> Picture:
         return self._finish(self.net.lift(z, domain.name), domain)
 
     def _finish(self, a: Tensor, domain: Domain) -> Picture:
-        out = self.net.finish(a, domain.name)
-        return Picture(self.net.colour(out, domain.name), out if self.net.has_scores(domain.name) else None)
+        return self.costs.picture(self.net.finish(a, domain.name), domain)
 
     def _decode_both(self, first: Tensor, second: Tensor, domain: Domain) -> tuple[Picture, Picture]:
         both = self._decode(torch.cat([first, second]), domain)
         colours = both.colours.chunk(2)
         scores = both.scores.chunk(2) if both.scores is not None else (None, None)
         return Picture(colours[0], scores[0]), Picture(colours[1], scores[1])
-
-    def _sent_back(self, picture: Picture, domain: Domain) -> Tensor:
-        """What a cycle encodes again. With hard_cycle, labels go as the best class's colour, gradient as if soft.
-
-        Soft mixtures let the generators hide the picture's windows in the labels to please the cycle; a class number
-        cannot.
-        """
-        if picture.scores is None or not self.options.hard_cycle:
-            return picture.colours
-        best = picture.scores.argmax(1, keepdim=True)
-        hard = self.net.colour(torch.zeros_like(picture.scores).scatter_(1, best, 100.0), domain.name)
-        return picture.colours + (hard - picture.colours).detach()
-
-    def _cost(self, picture: Picture, target: Tensor, classes: Tensor | None, domain: Domain) -> Tensor:
-        """classes: of the target, where it is of a label domain; its pixels without a class cost nothing."""
-        if classes is None:
-            return losses.reconstruction(picture.colours, target)
-        if picture.scores is not None and self.options.label_cost == "cross_entropy":
-            cost = losses.class_reconstruction(picture.scores, classes)
-        else:
-            cost = losses.reconstruction(picture.colours, target, has_class(classes))
-        return self.options.label_weight * cost
-
-    def _cycle_cost(self, picture: Picture, target: Tensor, classes: Tensor | None, domain: Domain) -> Tensor:
-        if classes is not None:
-            return self._cost(picture, target, classes, domain)
-        pool = self.options.photo_cycle_pool
-        colours = losses.full(picture.colours)
-        if pool > 1:
-            colours, target = F.avg_pool2d(colours, pool), F.avg_pool2d(target, pool)
-        return self.options.photo_cycle_weight * losses.reconstruction(colours, target)
-
-    def _classes(self, frames: Tensor, domain: Domain) -> Tensor | None:
-        """(B, H, W) of a label domain's frames, void.NO_CLASS where they have none; None: photos."""
-        found: Tensor | None = self._kinds(domain)(frames) if domain.is_label else None
-        return found
-
-    def _kinds(self, domain: Domain) -> Classes:
-        found = self.classes[domain.name]
-        assert isinstance(found, Classes)
-        return found
-
-    def _covered(
-        self, domain: Domain, classes: Tensor | None, real: Tensor, fakes: list[tuple[float, Tensor]]
-    ) -> tuple[Tensor, list[tuple[float, Tensor]]]:
-        """What a data discriminator is shown: real labels lack a class in places, which are covered in fakes alike."""
-        if classes is None:
-            return real, fakes
-        cover = self._kinds(domain).covered
-        return cover(real, classes), [(share, cover(fake, classes)) for share, fake in fakes]
 
     def _fakes(self, translated: Picture, cycled: Picture) -> list[tuple[float, Tensor]]:
         """Eqs. (19), (20): the mixture of fakes that a data divergence sees. At a cycle share of 0 it is CycleGAN's."""

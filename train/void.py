@@ -28,21 +28,21 @@ class Classes(nn.Module):
         self.register_buffer("colours", torch.tensor(rows, dtype=torch.float32) / 127.5 - 1.0, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, 3, H, W) in [-1, 1] -> (B, H, W) int64 class numbers, NO_CLASS where there is none."""
-        found = (x.unsqueeze(1) - self.colours.view(1, -1, 3, 1, 1)).abs().sum(2).argmin(1)
+        """(..., 3, H, W) in [-1, 1] -> (..., H, W) int64 class numbers, NO_CLASS where there is none."""
+        found = (x.unsqueeze(-4) - self.colours.view(-1, 3, 1, 1)).abs().sum(-3).argmin(-3)
         return found if self._void is None else found.masked_fill(found == self._void, NO_CLASS)
 
     def covered(self, x: Tensor, classes: Tensor) -> Tensor:
-        """x (B, 3, H, W) with void's colour wherever `classes`, of real frames, have none.
+        """x (..., 3, H, W) with void's colour wherever `classes`, of real frames, have none.
 
         A critic that is shown real and made frames with the same places covered cannot tell them apart by these.
         """
         if self._void is None:
             return x
-        colour = self.colours[self._void].to(x.dtype).view(1, 3, 1, 1)
+        colour = self.colours[self._void].to(x.dtype).view(3, 1, 1)
         return torch.where(has_class(classes), x, colour)
 
 
 def has_class(classes: Tensor) -> Tensor:
-    """(B, H, W) class numbers -> (B, 1, H, W) bool."""
-    return (classes != NO_CLASS).unsqueeze(1)
+    """(..., H, W) class numbers -> (..., 1, H, W) bool."""
+    return (classes != NO_CLASS).unsqueeze(-3)

@@ -41,13 +41,13 @@ def command(model: str, device: str, streets: int, development: bool, json_path:
     chosen: list[Callable[..., SeasonScores | StreetScores]] = []
     if names_scenes(net):
         chosen.append(evaluate_street)
-    if len(seasons_of(net)) > 1:
+    if net.shares_latent and len(seasons_of(net)) > 1:
         chosen.append(evaluate_seasons)
     if not chosen:
         names = ", ".join(domain.name for domain in net.domains)
         raise UsageError(
-            f"the street has no truth for a model of {names}; it has for scene with segmentation, and for two or more "
-            "of spring, summer, fall and winter"
+            f"the street has no truth for this model of {names}; it has for scene with segmentation and, of models with "
+            "a shared latent space, for two or more of spring, summer, fall and winter"
         )
     figures: dict[str, Any] = {}
     for measure in chosen:

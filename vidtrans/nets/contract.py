@@ -91,6 +91,41 @@ class Net(Protocol):
     def colour(self, out: Tensor, domain: str) -> Tensor: ...
 
 
+class Translator(Protocol):
+    """The contract of families that share no latent space: one verb, from one domain straight into another.
+
+    There is nothing to blend and no reconstruction: footage is interpolated before it is translated, in its own domain.
+
+    Attributes:
+        clip: frames that `translate` is made for at once; 1 for single pictures.
+        clip_multiple: the number of frames must be divisible by it, as height and width by `sizes.multiple`; 1 for
+            single pictures.
+    """
+
+    family: str
+    domains: tuple[Domain, ...]
+    sizes: SizeFacts
+    shares_latent: bool  # False
+    clip: int
+    clip_multiple: int
+
+    def translate(self, x: Tensor, source: str, target: str) -> Tensor:
+        """Frames of domain `source` in [-1, 1] as frames of `target`, or as its class scores (see `has_scores`).
+
+        clip 1: x (B, 3, H, W) -> the same, or (B, K, H, W). More: x (B, T, 3, H, W), consecutive frames, T a multiple
+        of `clip_multiple` -> the same, or (B, T, K, H, W).
+        """
+        ...
+
+    def has_scores(self, domain: str) -> bool:
+        """Whether `translate` gives class scores for this target: a label domain with a palette head."""
+        ...
+
+    def colour(self, out: Tensor, domain: str) -> Tensor:
+        """What `translate` gave -> colours in [-1, 1], (B, 3, H, W) or (B, T, 3, H, W)."""
+        ...
+
+
 def domain_named(domains: tuple[Domain, ...], name: str) -> Domain:
     """The domain of that name.
 
