@@ -80,10 +80,9 @@ def test_pixels_without_a_class_cost_nothing(head: str, cost: str) -> None:
     domain = step.net.domains[1]
     made = torch.randn(2, len(STREET) if head == "palette" else 3, HEIGHT, WIDTH, requires_grad=True)
     picture = Picture(step.net.colour(made, "labels"), made if head == "palette" else None)
-    classes = step._classes(y, domain)
-    assert classes is not None
+    classes = step.costs.classes(y, domain)
     assert torch.equal(classes == NO_CLASS, (y == -1.0).all(1))
-    value = step._cost(picture, y, classes, domain)
+    value = step.costs.reconstruction(picture, y, domain)
     (gradient,) = torch.autograd.grad(value, made, retain_graph=True)
     assert (gradient[VOID] == 0).all()
     if cost == "l1":
@@ -94,10 +93,9 @@ def test_pixels_without_a_class_cost_nothing(head: str, cost: str) -> None:
     assert value.item() == pytest.approx((each * kept).sum().item() / kept.numel(), rel=1e-5)
     assert (gradient.abs().sum(1)[kept] > 0).float().mean() > 0.9
     halves = [
-        step._cost(
+        step.costs.reconstruction(
             Picture(picture.colours[k : k + 1], None if picture.scores is None else picture.scores[k : k + 1]),
             y[k : k + 1],
-            classes[k : k + 1],
             domain,
         )
         for k in range(2)
@@ -122,10 +120,10 @@ def test_discriminators_see_real_and_made_labels_covered_in_the_same_places() ->
     assert torch.equal(torch.stack(changed), torch.stack(plain))
     changed = step.discriminator_loss(batch, beside)["dy"], step.generator_loss(batch, beside)["gy"]
     assert (torch.stack(changed) != torch.stack(plain)).all()
-    real, [(_, fake), *_] = step._covered(batch.domains[1], streams.y_classes, y, step._fakes(streams.xy, streams.yxy))
+    real, [(_, fake), *_] = step.costs.shown(y, step._fakes(streams.xy, streams.yxy), batch.domains[1])
     assert torch.equal(real, y)
     assert (fake[VOID] == -1.0).all()
-    assert step._covered(batch.domains[0], None, x, [])[0] is x
+    assert step.costs.shown(x, [], batch.domains[0])[0] is x
 
 
 class Given(Frames):
