@@ -43,14 +43,13 @@ SMALL: dict[str, Any] = {
     "data": {"size": [48, 36], "street_frames": 6, "street_frames_per_seed": 2, "flip": True},
     "loss": {"discriminator_width": 4, "image_pool": 3, "label_cost": "cross_entropy", "hard_cycle": True},
     "train": {"batch": 2, "constant": 3, "decay": 1, "unit": "steps", "sample_every": 4, "log_every": 1},
-    "keep": {"held_back": 1},
 }
 SEASONS = [{"name": name, "data": f"street:{name}"} for name in ("summer", "winter")]
 
 
 def small(**changes: Any) -> Recipe:
     return parse_recipe(
-        {**SMALL, **{key: {**SMALL[key], **row} if isinstance(row, dict) else row for key, row in changes.items()}}
+        {**SMALL, **{key: {**SMALL.get(key, {}), **row} if isinstance(row, dict) else row for key, row in changes.items()}}
     )
 
 
@@ -247,8 +246,8 @@ def test_keyframes_are_evaluated_and_nothing_else_is_claimed(monkeypatch: pytest
     classes = net.translate(x, "scene", "segmentation").argmax(1)[0]
     assert scores.keyframes.accuracy == pytest.approx((classes == frame.labels).float().mean().item(), abs=0.002)
     assert set(scores.to_json()) == {"classes", "keyframes", "picture_blind"}
-    assert "in-betweens" not in evaluate.table(scores)
-    assert "PSNR" not in evaluate.table(scores)
+    assert "in-betweens" not in scores.table()
+    assert "PSNR" not in scores.table()
 
 
 def test_recipes_are_the_papers() -> None:
@@ -272,7 +271,7 @@ def test_recipes_that_cannot_be_meant_are_refused() -> None:
         ({"loss": {"discriminator": "table5"}}, "64x64"),
         ({"net": {"label_head": "tanh"}}, "palette"),
         ({"net": {"latent_channels": 4}}, r"unknown key net\.latent_channels"),
-        ({"keep": {"best": "reconstruction"}}, "no reconstruction"),
+        ({"keep": {"best": "reconstruction"}, "data": {"test_share": 0.5}}, "no reconstruction"),
     ):
         with pytest.raises(UsageError, match=words):
             small(**changes)

@@ -88,20 +88,23 @@ class GeneratorsStep(Step):
     def discriminator_loss(self, batch: Batch, streams: Streams) -> dict[str, Tensor]:
         """The ascent of D_X and D_Y on the adversarial terms, each on translations alone."""
         factor, s, (xd, yd), (x, y) = self.options.discriminator_factor, streams, batch.domains, self.letters(batch)
-        x_fakes, y_fakes = self._pooled(xd, s.yx, batch), self._pooled(yd, s.xy, batch)
+        x_shown = self.costs.shown(s.x, [(1.0, self._pooled(xd, s.yx, batch))], xd)
+        y_shown = self.costs.shown(s.y, [(1.0, self._pooled(yd, s.xy, batch))], yd)
         with self.autocast():
             return {
-                f"d{x}": factor * self._data(xd).ascent(s.x, [(1.0, x_fakes)], batch.draws),
-                f"d{y}": factor * self._data(yd).ascent(s.y, [(1.0, y_fakes)], batch.draws),
+                f"d{x}": factor * self._data(xd).ascent(*x_shown, batch.draws),
+                f"d{y}": factor * self._data(yd).ascent(*y_shown, batch.draws),
             }
 
     def generator_loss(self, batch: Batch, streams: Streams) -> dict[str, Tensor]:
         """The descent of G and F: adversarial terms, cycles and what else keeps translations faithful."""
         s, (xd, yd), (x, y) = streams, batch.domains, self.letters(batch)
+        x_shown = self.costs.shown(s.x, [(1.0, s.yx.colours)], xd)
+        y_shown = self.costs.shown(s.y, [(1.0, s.xy.colours)], yd)
         with self.autocast():
             adversarial = {
-                f"g{x}": self._data(xd).descent(s.x, [(1.0, s.yx.colours)], batch.draws),
-                f"g{y}": self._data(yd).descent(s.y, [(1.0, s.xy.colours)], batch.draws),
+                f"g{x}": self._data(xd).descent(*x_shown, batch.draws),
+                f"g{y}": self._data(yd).descent(*y_shown, batch.draws),
             }
         return adversarial | self._faithful(batch, streams)
 

@@ -46,7 +46,7 @@ def command(model: str, device: str, streets: int, development: bool, json_path:
     if not chosen:
         names = ", ".join(domain.name for domain in net.domains)
         raise UsageError(
-            f"the street has no truth for this model of {names}; it has for scene with segmentation and, with a shared "
+            f"the street has no truth for a model of {names}; it has for scene with segmentation and, with a shared "
             "latent space, for two or more of spring, summer, fall and winter"
         )
     figures: dict[str, Any] = {}
