@@ -184,7 +184,7 @@ def test_one_batch_can_be_learned_by_heart() -> None:
     down = torch.optim.Adam(step.net.parameters(), 2e-3, betas=(0.5, 0.999))
     up = torch.optim.Adam(step.discriminators(), 2e-4, betas=(0.5, 0.999))
     history = []
-    for _ in range(40):
+    for _ in range(30):
         streams = step(batch)
         for optimiser, terms in ((up, step.discriminator_loss(batch, streams)), (down, {})):
             terms = terms or step.generator_loss(batch, streams)
