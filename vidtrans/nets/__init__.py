@@ -10,6 +10,7 @@ from vidtrans.errors import UsageError, nearest_names
 # family -> (module, net class, config class)
 FAMILIES: dict[str, tuple[str, str, str]] = {
     "jwdm": ("vidtrans.nets.jwdm", "JWDM", "JWDMConfig"),
+    "unit": ("vidtrans.nets.unit", "UNIT", "UNITConfig"),
 }
 
 
