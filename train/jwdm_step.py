@@ -9,30 +9,22 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from vidtrans.nets.contract import Domain
 from vidtrans.nets.jwdm import JWDM, Decoder
 from vidtrans.train import losses
-from vidtrans.train.discriminators import LatentDiscriminator, picture_discriminator
-from vidtrans.train.divergences import Divergence, Kernels, Played, latent_rows, patch_rows
+from vidtrans.train.discriminators import LatentDiscriminator
+from vidtrans.train.divergences import Divergence, Kernels, Played, latent_rows
 from vidtrans.train.draws import Draws
 from vidtrans.train.image_pool import ImagePool
 from vidtrans.train.jwdm_options import LossOptions
+from vidtrans.train.pair_step import PairStep, Picture
 from vidtrans.train.recipe import Recipe
 from vidtrans.train.self_training import SelfTraining, soft_cross_entropy
-from vidtrans.train.step import Batch, Step
+from vidtrans.train.step import Batch
 from vidtrans.train.temporal import between, between_place
 
 LABELLER_EDGE_WEIGHT = 1.0  # of edges beside cross-entropy in nats, in what the labeller learns
-
-
-@dataclass
-class Picture:
-    """A decoded batch: its colours (B, 3, H, W) in [-1, 1] and, for a palette head, its class scores (B, K, H, W)."""
-
-    colours: Tensor
-    scores: Tensor | None
 
 
 @dataclass
@@ -54,11 +46,10 @@ class Streams:
     zyx: Tensor  # E1(G1(E2(y)))
 
 
-class JWDMStep(Step):
+class JWDMStep(PairStep):
     """Encoders, decoders and discriminators of all domains, and the paper's losses for the pair that a step trains.
 
-    Every domain has its own data discriminator, all latents share one Dz. With two domains every step is the paper's;
-    with more, a step is the paper's for one pair of them, so that each ordered pair is translated equally often.
+    All latents share one Dz.
     """
 
     net: JWDM
@@ -67,7 +58,6 @@ class JWDMStep(Step):
     def __init__(self, net: JWDM, recipe: Recipe, device: torch.device) -> None:
         super().__init__(net, recipe, device)
         o = self.options
-        self.data = nn.ModuleDict({domain.name: data_divergence(o) for domain in net.domains})
         self.latent = latent_divergence(o, net.config.latent_channels)
         self._clip, self._distance = recipe.data.clip, recipe.data.clip_distance
         width, height = recipe.data.trained_size
@@ -173,19 +163,8 @@ class JWDMStep(Step):
                 terms[f"b{letter}"] = o.between_weight * self._between_cost(z, clips, domain, batch.draws)
         return terms
 
-    def _data(self, domain: Domain) -> Divergence:
-        found = self.data[domain.name]
-        assert isinstance(found, Divergence)
-        return found
-
     def _weight(self, domain: Domain) -> float:
         return self.options.lambda_x if domain == self.net.domains[0] else self.options.lambda_y
-
-    def _letters(self, batch: Batch) -> tuple[str, str]:
-        """How the log tells the pair's domains apart: the paper's x and y where there are two, else by name."""
-        if len(self.net.domains) == 2:
-            return "x", "y"
-        return f"_{batch.domains[0].name}", f"_{batch.domains[1].name}"
 
     def _judges_labels(self) -> bool:
         return self.options.self_weight > 0.0 or self.options.edge_weight > 0.0
@@ -234,51 +213,6 @@ class JWDMStep(Step):
             picture = self._finish(between(lifted, Fraction(place, self._clip - 1), keyframes), domain)
         return self._cost(picture, real, domain)
 
-    def _decode(self, z: Tensor, domain: Domain) -> Picture:
-        return self._finish(self.net.lift(z, domain.name), domain)
-
-    def _finish(self, a: Tensor, domain: Domain) -> Picture:
-        out = self.net.finish(a, domain.name)
-        return Picture(self.net.colour(out, domain.name), out if self.net.has_scores(domain.name) else None)
-
-    def _decode_both(self, first: Tensor, second: Tensor, domain: Domain) -> tuple[Picture, Picture]:
-        both = self._decode(torch.cat([first, second]), domain)
-        colours = both.colours.chunk(2)
-        scores = both.scores.chunk(2) if both.scores is not None else (None, None)
-        return Picture(colours[0], scores[0]), Picture(colours[1], scores[1])
-
-    def _sent_back(self, picture: Picture, domain: Domain) -> Tensor:
-        """What a cycle encodes again. With hard_cycle, labels go as the best class's colour, gradient as if soft.
-
-        Soft mixtures let the generators hide the picture's windows in the labels to please the cycle; a class number
-        cannot.
-        """
-        if picture.scores is None or not self.options.hard_cycle:
-            return picture.colours
-        best = picture.scores.argmax(1, keepdim=True)
-        hard = self.net.colour(torch.zeros_like(picture.scores).scatter_(1, best, 100.0), domain.name)
-        return picture.colours + (hard - picture.colours).detach()
-
-    def _cost(self, picture: Picture, target: Tensor, domain: Domain) -> Tensor:
-        if picture.scores is not None and self.options.label_cost == "cross_entropy":
-            cost = losses.class_reconstruction(picture.scores, self._classes(target, domain))
-        else:
-            cost = losses.reconstruction(picture.colours, target)
-        return self.options.label_weight * cost if domain.is_label else cost
-
-    def _cycle_cost(self, picture: Picture, target: Tensor, domain: Domain) -> Tensor:
-        if domain.is_label:
-            return self._cost(picture, target, domain)
-        pool = self.options.photo_cycle_pool
-        colours = losses.full(picture.colours)
-        if pool > 1:
-            colours, target = F.avg_pool2d(colours, pool), F.avg_pool2d(target, pool)
-        return self.options.photo_cycle_weight * losses.reconstruction(colours, target)
-
-    def _classes(self, target: Tensor, domain: Domain) -> Tensor:
-        palette: Tensor = getattr(self.net, f"palette_{domain.name}")
-        return (target.unsqueeze(1) - palette.view(1, -1, 3, 1, 1)).abs().sum(2).argmin(1)
-
     def _fakes(self, translated: Picture, cycled: Picture) -> list[tuple[float, Tensor]]:
         """Eqs. (19), (20): the mixture of fakes that a data divergence sees. At a cycle share of 0 it is CycleGAN's."""
         share = self.options.cycle_share
@@ -305,15 +239,6 @@ class JWDMStep(Step):
 def rows_of(x: Tensor, length: int) -> Tensor:
     """(B * length, ...) as (B, length, ...)."""
     return x.view(-1, length, *x.shape[1:])
-
-
-def data_divergence(options: LossOptions) -> Divergence:
-    """d(PX, QX) of one domain's pictures, with a critic of its own."""
-    o = options
-    if o.data_divergence == "mmd":
-        return Kernels(patch_rows, variance=1 / 3)  # of a number spread evenly over [-1, 1]
-    critic = picture_discriminator(o.discriminator, o.discriminator_width, o.discriminator_slope)
-    return Played(o.data_divergence, critic, o.penalty_weight)
 
 
 def latent_divergence(options: LossOptions, channels: int) -> Divergence:
