@@ -6,27 +6,37 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vidtrans.errors import UsageError, one_of
+from vidtrans.train.costs import check_costs, check_costs_fit, has_class_scores
 from vidtrans.train.divergences import KINDS
-from vidtrans.train.pair_options import PairOptions, has_scores
 
 if TYPE_CHECKING:
     from vidtrans.train.recipe import Recipe
 
 
-@dataclass(frozen=True, kw_only=True)
-class LossOptions(PairOptions):
+@dataclass(frozen=True)
+class LossOptions:
     """Weights and choices of the objective; the defaults are the paper's with the decisions of docs/method.md.
 
-    Attributes: those of PairOptions (divergences d(PX, QX) and d(PY, QY) of Eq. 6, distances of Eq. 7), and
+    Attributes:
         lambda_x, lambda_y, lambda_z: weights of the divergences in Eq. (6): of the first domain's pictures, of the
             other domains' and of the latents.
-        latent_divergence: the kinds of data_divergence.
+        data_divergence, latent_divergence: "gan" (Eq. 8, the generators' term non-saturating), "minimax" (Eq. 8 to the
+            letter), "lsgan", "wgan-gp" or "mmd", which needs no discriminator (see divergences.py; J10).
+        penalty_weight: of the gradient penalty of wgan-gp.
         cycle_share: lambda of Eqs. (19), (20), the share of cycle reconstructions among a discriminator's fakes.
         cycled_latents: whether half of each QZ are the latents of translations, E2(G2(E1(x))) beside E1(x) (J18).
         prior: "relu", "gaussian" or "uniform" (J4).
+        discriminator: "table5", "patch70" or "coordinates" (J6); discriminator_width: channels of its first layer;
+            discriminator_slope: of its leaky ReLUs, the kind's own by default (J7).
         latent_discriminator_width, _kernel, _slope: channels of Dz's hidden layers, 1x1 or 3x3 convolutions, and the
             slope of its leaky ReLUs (J5).
         image_pool: earlier fakes that a data discriminator may be shown again; 0 for none, 50 in CycleGAN (J10).
+        label_cost: "l1" on colours (the paper) or "cross_entropy" on a palette head's class scores.
+        label_weight: factor of a label domain's terms in Eq. (7); 1 in the paper. Cross-entropy in nats is several
+            times larger than an L1 distance, and would leave the photo domain little of the optimiser's steps.
+        hard_cycle: a cycle through labels encodes pure class colours (straight-through gradient).
+        photo_cycle_weight: factor of the photo domain's cycle term in Eq. (7); 1 in the paper.
+        photo_cycle_pool: the photo's cycle term compares means of squares this many pixels wide; 1 in the paper.
         self_weight: of what a labeller, a helper network, says of the photos, learned from the averaged model
             (self_training.py). 0 in the paper; needs one photo and one label domain and a start that is not random.
         edge_weight: of the agreement of translated labels with the edges of the photo (losses.edges). 0 in the paper.
@@ -43,14 +53,24 @@ class LossOptions(PairOptions):
     lambda_x: float = 0.1
     lambda_y: float = 0.1
     lambda_z: float = 0.1
+    data_divergence: str = "gan"
     latent_divergence: str = "gan"
+    penalty_weight: float = 10.0
     cycle_share: float = 0.5
     cycled_latents: bool = False
     prior: str = "relu"
+    discriminator: str = "table5"
+    discriminator_width: int = 64
+    discriminator_slope: float | None = None
     latent_discriminator_width: int = 512
     latent_discriminator_kernel: int = 1
     latent_discriminator_slope: float = 0.2
     image_pool: int = 0
+    label_cost: str = "l1"
+    label_weight: float = 1.0
+    hard_cycle: bool = False
+    photo_cycle_weight: float = 1.0
+    photo_cycle_pool: int = 1
     self_weight: float = 0.0
     edge_weight: float = 0.0
     sequential: bool = False
@@ -59,19 +79,22 @@ class LossOptions(PairOptions):
     between_motion: str = "none"
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if not 0.0 <= self.cycle_share < 1.0:
             raise UsageError(f"loss.cycle_share must be in [0, 1), not {self.cycle_share}")
+        check_costs(self)
+        weights = (self.lambda_x, self.lambda_y, self.lambda_z)
         beyond = (self.self_weight, self.edge_weight, self.variation_weight, self.between_weight)
-        if min(self.lambda_x, self.lambda_y, self.lambda_z, *beyond) < 0.0:
+        if min(*weights, *beyond, self.penalty_weight) < 0.0:
             raise UsageError("weights of the loss must not be negative")
-        if self.latent_discriminator_width < 1:
-            raise UsageError("loss.latent_discriminator_width must be at least 1")
+        if min(self.discriminator_width, self.latent_discriminator_width) < 1:
+            raise UsageError("widths of the loss must be at least 1")
         if self.image_pool < 0:
             raise UsageError(f"loss.image_pool must not be negative, not {self.image_pool}")
+        one_of("loss.data_divergence", self.data_divergence, KINDS)
         one_of("loss.latent_divergence", self.latent_divergence, KINDS)
         one_of("loss.latent_discriminator_kernel", self.latent_discriminator_kernel, (1, 3))
         one_of("loss.prior", self.prior, ("relu", "gaussian", "uniform"))
+        one_of("loss.discriminator", self.discriminator, ("table5", "patch70", "coordinates"))
         one_of("loss.between_motion", self.between_motion, ("none", "flow"))
 
     @property
@@ -85,13 +108,16 @@ class LossOptions(PairOptions):
         Raises:
             UsageError: it does not.
         """
-        super().check(recipe)
+        config = recipe.net_config()
         width, height = recipe.data.trained_size
-        if self.prior == "relu" and recipe.net_config().embedding == "linear":
+        if self.discriminator == "table5" and self.data_divergence != "mmd" and min(width, height) < 64:
+            raise UsageError(f"the table5 discriminator needs 64x64 pixels at least, not {width}x{height}")
+        if self.prior == "relu" and config.embedding == "linear":
             raise UsageError("a linear embedding needs loss.prior gaussian or uniform")
+        check_costs_fit(self, recipe)
         if self.self_weight > 0.0 or self.edge_weight > 0.0:
             kinds = sorted(row.kind for row in recipe.domains)
-            if kinds != ["label", "photo"] or not has_scores(recipe):
+            if kinds != ["label", "photo"] or not has_class_scores(recipe):
                 raise UsageError(
                     "loss.self_weight and edge_weight need one photo and one label domain and net.label_head palette"
                 )

@@ -13,15 +13,15 @@ from torch import Tensor, nn
 from vidtrans.nets.contract import Domain
 from vidtrans.nets.jwdm import JWDM, Decoder
 from vidtrans.train import losses
-from vidtrans.train.discriminators import LatentDiscriminator
-from vidtrans.train.divergences import Divergence, Kernels, Played, latent_rows
+from vidtrans.train.costs import Costs, Picture
+from vidtrans.train.discriminators import LatentDiscriminator, picture_discriminator
+from vidtrans.train.divergences import Divergence, Kernels, Played, latent_rows, patch_rows
 from vidtrans.train.draws import Draws
 from vidtrans.train.image_pool import ImagePool
 from vidtrans.train.jwdm_options import LossOptions
-from vidtrans.train.pair_step import PairStep, Picture
 from vidtrans.train.recipe import Recipe
 from vidtrans.train.self_training import SelfTraining, soft_cross_entropy
-from vidtrans.train.step import Batch
+from vidtrans.train.step import Batch, Step
 from vidtrans.train.temporal import between, between_place
 
 LABELLER_EDGE_WEIGHT = 1.0  # of edges beside cross-entropy in nats, in what the labeller learns
@@ -46,10 +46,11 @@ class Streams:
     zyx: Tensor  # E1(G1(E2(y)))
 
 
-class JWDMStep(PairStep):
+class JWDMStep(Step):
     """Encoders, decoders and discriminators of all domains, and the paper's losses for the pair that a step trains.
 
-    All latents share one Dz.
+    Every domain has its own data discriminator, all latents share one Dz. With two domains every step is the paper's;
+    with more, a step is the paper's for one pair of them, so that each ordered pair is translated equally often.
     """
 
     net: JWDM
@@ -58,6 +59,8 @@ class JWDMStep(PairStep):
     def __init__(self, net: JWDM, recipe: Recipe, device: torch.device) -> None:
         super().__init__(net, recipe, device)
         o = self.options
+        self.costs = Costs(net, o)
+        self.data = nn.ModuleDict({domain.name: data_divergence(o) for domain in net.domains})
         self.latent = latent_divergence(o, net.config.latent_channels)
         self._clip, self._distance = recipe.data.clip, recipe.data.clip_distance
         width, height = recipe.data.trained_size
@@ -103,7 +106,8 @@ class JWDMStep(PairStep):
             # A decoder's two inputs go through it as one batch; instance norm keeps samples apart.
             xx, yx = self._decode_both(zx, zy, xd)
             yy, xy = self._decode_both(zy, zx, yd)
-            zxy, zyx = net.encode(self._sent_back(xy, yd), yd.name), net.encode(self._sent_back(yx, xd), xd.name)
+            zxy = net.encode(self.costs.sent_back(xy, yd), yd.name)
+            zyx = net.encode(self.costs.sent_back(yx, xd), xd.name)
             xyx, yxy = self._decode(zxy, xd), self._decode(zyx, yd)
         prior = losses.prior_draw(zx, self.options.prior, batch.draws)
         return Streams(x, y, prior, zx, zy, xx, yy, xy, yx, xyx, yxy, zxy, zyx)
@@ -111,11 +115,11 @@ class JWDMStep(PairStep):
     def warmup_loss(self, batch: Batch) -> dict[str, Tensor]:
         """Rx + Ry of Eq. (7) alone, without cycles; translations only where self-training judges them."""
         terms, latents = {}, {}
-        for letter, domain, x in zip(self._letters(batch), batch.domains, (batch.x, batch.y), strict=True):
+        for letter, domain, x in zip(self.letters(batch), batch.domains, (batch.x, batch.y), strict=True):
             with self.autocast():
                 latents[domain.name] = self.net.encode(x, domain.name)
                 picture = self._decode(latents[domain.name], domain)
-            terms[f"r{letter}"] = self._cost(picture, x, domain)
+            terms[f"r{letter}"] = self.costs.reconstruction(picture, x, domain)
         if self._judges_labels():
             photo, label = self._photo_and_label(batch.domains)
             with self.autocast():
@@ -125,7 +129,7 @@ class JWDMStep(PairStep):
 
     def discriminator_loss(self, batch: Batch, streams: Streams) -> dict[str, Tensor]:
         """Algorithm 1, the ascent on the three divergences, weighted as in Eq. (6)."""
-        o, s, (xd, yd), (x, y) = self.options, streams, batch.domains, self._letters(batch)
+        o, s, (xd, yd), (x, y) = self.options, streams, batch.domains, self.letters(batch)
         x_fakes = self._pooled(xd, self._fakes(s.yx, s.xyx), batch)
         y_fakes = self._pooled(yd, self._fakes(s.xy, s.yxy), batch)
         with self.autocast():
@@ -138,16 +142,16 @@ class JWDMStep(PairStep):
 
     def generator_loss(self, batch: Batch, streams: Streams) -> dict[str, Tensor]:
         """Algorithm 1, the descent of F on Eq. (6): Rx + Ry (Eq. 7) and the divergences."""
-        o, s, (xd, yd), (x, y) = self.options, streams, batch.domains, self._letters(batch)
+        o, s, (xd, yd), (x, y) = self.options, streams, batch.domains, self.letters(batch)
         with self.autocast():
             gx = self._data(xd).descent(s.x, self._fakes(s.yx, s.xyx), batch.draws)
             gy = self._data(yd).descent(s.y, self._fakes(s.xy, s.yxy), batch.draws)
             gz = self.latent.descent(s.prior, self._latents(s), batch.draws)
         terms = {
-            f"r{x}": self._cost(s.xx, s.x, xd),
-            f"r{y}": self._cost(s.yy, s.y, yd),
-            f"c{x}": self._cycle_cost(s.xyx, s.x, xd),
-            f"c{y}": self._cycle_cost(s.yxy, s.y, yd),
+            f"r{x}": self.costs.reconstruction(s.xx, s.x, xd),
+            f"r{y}": self.costs.reconstruction(s.yy, s.y, yd),
+            f"c{x}": self.costs.cycle(s.xyx, s.x, xd),
+            f"c{y}": self.costs.cycle(s.yxy, s.y, yd),
             f"g{x}": self._weight(xd) * gx,
             f"g{y}": self._weight(yd) * gy,
             "gz": o.lambda_z * gz,
@@ -162,6 +166,11 @@ class JWDMStep(PairStep):
             for letter, z, clips, domain in ((x, s.zx, batch.clips[0], xd), (y, s.zy, batch.clips[1], yd)):
                 terms[f"b{letter}"] = o.between_weight * self._between_cost(z, clips, domain, batch.draws)
         return terms
+
+    def _data(self, domain: Domain) -> Divergence:
+        found = self.data[domain.name]
+        assert isinstance(found, Divergence)
+        return found
 
     def _weight(self, domain: Domain) -> float:
         return self.options.lambda_x if domain == self.net.domains[0] else self.options.lambda_y
@@ -185,7 +194,7 @@ class JWDMStep(PairStep):
         if self.options.edge_weight > 0.0:
             terms["edges"] = self.options.edge_weight * losses.edges(x, log_made.exp())
         if self.self_training is not None:
-            classes = self._classes(frames[label], label)
+            classes = self.costs.classes(frames[label], label)
             with self.autocast():
                 names = self.self_training(
                     x, classes, partial(self._averaged_scores, photo, label), batch.draws, self.ranks
@@ -211,7 +220,19 @@ class JWDMStep(PairStep):
             lifted = rows_of(losses.full(self.net.lift(ends.flatten(0, 1), domain.name)), 2)
             keyframes = clips[:, [0, -1]] if self.options.between_motion == "flow" else None
             picture = self._finish(between(lifted, Fraction(place, self._clip - 1), keyframes), domain)
-        return self._cost(picture, real, domain)
+        return self.costs.reconstruction(picture, real, domain)
+
+    def _decode(self, z: Tensor, domain: Domain) -> Picture:
+        return self._finish(self.net.lift(z, domain.name), domain)
+
+    def _finish(self, a: Tensor, domain: Domain) -> Picture:
+        return self.costs.picture(self.net.finish(a, domain.name), domain)
+
+    def _decode_both(self, first: Tensor, second: Tensor, domain: Domain) -> tuple[Picture, Picture]:
+        both = self._decode(torch.cat([first, second]), domain)
+        colours = both.colours.chunk(2)
+        scores = both.scores.chunk(2) if both.scores is not None else (None, None)
+        return Picture(colours[0], scores[0]), Picture(colours[1], scores[1])
 
     def _fakes(self, translated: Picture, cycled: Picture) -> list[tuple[float, Tensor]]:
         """Eqs. (19), (20): the mixture of fakes that a data divergence sees. At a cycle share of 0 it is CycleGAN's."""
@@ -239,6 +260,15 @@ class JWDMStep(PairStep):
 def rows_of(x: Tensor, length: int) -> Tensor:
     """(B * length, ...) as (B, length, ...)."""
     return x.view(-1, length, *x.shape[1:])
+
+
+def data_divergence(options: LossOptions) -> Divergence:
+    """d(PX, QX) of one domain's pictures, with a critic of its own."""
+    o = options
+    if o.data_divergence == "mmd":
+        return Kernels(patch_rows, variance=1 / 3)  # of a number spread evenly over [-1, 1]
+    critic = picture_discriminator(o.discriminator, o.discriminator_width, o.discriminator_slope)
+    return Played(o.data_divergence, critic, o.penalty_weight)
 
 
 def latent_divergence(options: LossOptions, channels: int) -> Divergence:

@@ -1,46 +1,57 @@
-"""What comes out of a decoder for each kind of domain: a picture, or class scores that weigh a palette's colours."""
+"""How a net ends in a domain: in a picture, or in one score per class of a label domain's palette."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from vidtrans.nets.contract import Domain, domain_named
 
+LABEL_HEADS = ("tanh", "palette")
 
-class HeadedNet(nn.Module):
-    """Base of nets whose decoders end in one of two heads.
 
-    "tanh" paints a domain as a picture (B, 3, H, W) in [-1, 1], labels too (the papers); "palette" gives a label domain
-    one score per class, (B, K, H, W), whose softmax weighs the palette's colours.
+class Head(NamedTuple):
+    """The last layer of a domain's decoder or generator: its channels, and whether tanh follows it."""
 
-    Attributes:
-        config: of the net, with fields domains and label_head.
-        domains: the config's.
+    channels: int
+    tanh: bool
+
+
+class Heads(nn.Module):
+    """The base of nets whose config has a `label_head`: "tanh" paints labels as a picture, "palette" scores classes.
+
+    Fields: config, domains (see nets/contract.py).
     """
+
+    config: Any
+    domains: tuple[Domain, ...]
 
     def __init__(self, config: Any) -> None:
         super().__init__()
         self.config = config
-        self.domains: tuple[Domain, ...] = config.domains
-        for domain in self.domains:
+        self.domains = config.domains
+        for domain in config.domains:
             if self.has_scores(domain.name):
                 colours = torch.from_numpy(domain.colours.array.copy()).float() / 127.5 - 1.0
                 self.register_buffer(f"palette_{domain.name}", colours, persistent=False)
 
     def has_scores(self, domain: str) -> bool:
-        """Whether the decoder of this domain gives class scores."""
+        """Whether what is made in this domain are class scores."""
         return domain_named(self.domains, domain).is_label and self.config.label_head == "palette"
 
-    def outputs(self, domain: Domain) -> int:
-        """Channels of this domain's head: 3 with a Tanh after them, or one per class without."""
-        return len(domain.colours) if self.has_scores(domain.name) else 3
+    def head(self, domain: Domain) -> Head:
+        return Head(len(domain.colours), tanh=False) if self.has_scores(domain.name) else Head(3, tanh=True)
 
     def colour(self, out: Tensor, domain: str) -> Tensor:
-        """What a decoder gave -> (B, 3, H, W) in [-1, 1]; class scores become the palette's expected colour."""
+        """What the domain's last layer gave -> (B, 3, H, W) in [-1, 1]; (B, T, K, H, W) -> (B, T, 3, H, W).
+
+        Class scores become the palette's expected colour.
+        """
         if not self.has_scores(domain):
             return out
+        if out.ndim == 5:
+            return self.colour(out.flatten(0, 1), domain).unflatten(0, out.shape[:2])
         palette: Tensor = getattr(self, f"palette_{domain}")
         return torch.einsum("bkhw,kc->bchw", out.float().softmax(1), palette)

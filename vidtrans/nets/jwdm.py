@@ -8,13 +8,14 @@ docs/method.md (J1-J7).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
 from vidtrans.nets.blocks import NormReLU, ResidualBlock, Upsample2, conv, init_normal
 from vidtrans.nets.config import NetConfig
-from vidtrans.nets.contract import SizeFacts
-from vidtrans.nets.heads import HeadedNet
+from vidtrans.nets.contract import Domain, SizeFacts
+from vidtrans.nets.heads import LABEL_HEADS, Heads
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,10 @@ class JWDMConfig(NetConfig):
         upsampling: "transposed" (Table 4, J3) or "resize" (no checkerboards).
         label_head: "tanh" paints labels as a picture (the paper); "palette" gives one score per class, whose softmax
             weighs the palette's colours.
+        trained_size: (width, height) in pixels of the training frames.
     """
 
+    domains: tuple[Domain, ...]
     width: int = 64
     latent_channels: int = 256
     blocks: int = 6
@@ -40,17 +43,15 @@ class JWDMConfig(NetConfig):
     embedding: str = "relu"
     upsampling: str = "transposed"
     label_head: str = "tanh"
+    trained_size: tuple[int, int] = (128, 128)
 
-    def __post_init__(self) -> None:
-        self._check(
-            {"width": (1, 1024), "latent_channels": (1, 4096), "blocks": (1, 100)},
-            {
-                "res_convs": (1, 2),
-                "embedding": ("relu", "linear"),
-                "upsampling": ("transposed", "resize"),
-                "label_head": ("tanh", "palette"),
-            },
-        )
+    most: ClassVar[dict[str, int]] = {"width": 1024, "latent_channels": 4096, "blocks": 100}
+    choices: ClassVar[dict[str, tuple[object, ...]]] = {
+        "res_convs": (1, 2),
+        "embedding": ("relu", "linear"),
+        "upsampling": ("transposed", "resize"),
+        "label_head": LABEL_HEADS,
+    }
 
 
 EMBED_KERNEL = (
@@ -100,7 +101,7 @@ class Decoder(nn.Module):
         )
 
 
-class JWDM(HeadedNet):
+class JWDM(Heads):
     """Encoders and decoders of all domains; no weights are shared between domains (J24).
 
     Fields: family, config, domains, sizes, shares_latent, lift_norm (see nets/contract.py).
@@ -109,7 +110,6 @@ class JWDM(HeadedNet):
     family = "jwdm"
     shares_latent = True
     lift_norm = "instance_relu"
-    config: JWDMConfig
 
     def __init__(self, config: JWDMConfig) -> None:
         super().__init__(config)
@@ -118,7 +118,7 @@ class JWDM(HeadedNet):
         encoders, decoders = {}, {}
         for domain in config.domains:
             encoders[domain.name] = Encoder(config)
-            decoders[domain.name] = Decoder(config, self.outputs(domain), tanh=not self.has_scores(domain.name))
+            decoders[domain.name] = Decoder(config, *self.head(domain))
         self.encoders = nn.ModuleDict(encoders)
         self.decoders = nn.ModuleDict(decoders)
         init_normal(self)

@@ -9,13 +9,15 @@ numbered as in docs/method.md (U1-U14).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
+from vidtrans.errors import UsageError
 from vidtrans.nets.blocks import ResidualBlock, Upsample2, init_normal
 from vidtrans.nets.config import NetConfig
-from vidtrans.nets.contract import SizeFacts
-from vidtrans.nets.heads import HeadedNet
+from vidtrans.nets.contract import Domain, SizeFacts
+from vidtrans.nets.heads import LABEL_HEADS, Heads
 
 SLOPE = 0.01  # of all leaky ReLUs; the paper gives none, this is its code's (U11)
 
@@ -36,8 +38,10 @@ class UNITConfig(NetConfig):
         upsampling: "transposed" (Table 3, U12) or "resize" (no checkerboards).
         label_head: "tanh" paints labels as a picture (the paper); "palette" gives one score per class, whose softmax
             weighs the palette's colours.
+        trained_size: (width, height) in pixels of the training frames.
     """
 
+    domains: tuple[Domain, ...]
     width: int = 64
     blocks: int = 4
     shared_blocks: int = 1
@@ -45,16 +49,22 @@ class UNITConfig(NetConfig):
     norm: str = "instance"
     upsampling: str = "transposed"
     label_head: str = "tanh"
+    trained_size: tuple[int, int] = (128, 128)
+
+    most: ClassVar[dict[str, int]] = {"width": 1024, "blocks": 100}
+    choices: ClassVar[dict[str, tuple[object, ...]]] = {
+        "channels": ("paper", "official"),
+        "norm": ("instance", "none"),
+        "upsampling": ("transposed", "resize"),
+        "label_head": LABEL_HEADS,
+    }
 
     def __post_init__(self) -> None:
-        choices = {
-            "channels": ("paper", "official"),
-            "norm": ("instance", "none"),
-            "upsampling": ("transposed", "resize"),
-            "label_head": ("tanh", "palette"),
-        }
-        self._check({"width": (1, 1024), "blocks": (1, 100)}, choices)
-        self._check({"shared_blocks": (0, self.blocks)}, {})
+        super().__post_init__()
+        if type(self.shared_blocks) is not int or not 0 <= self.shared_blocks <= self.blocks:
+            raise UsageError(
+                f"shared_blocks must be a whole number from 0 to the {self.blocks} blocks, not {self.shared_blocks!r}"
+            )
 
     @property
     def latent_channels(self) -> int:
@@ -66,7 +76,7 @@ class UNITConfig(NetConfig):
         return ResidualBlock(inputs, outputs=self.latent_channels, slope=SLOPE, norm=self.norm == "instance")
 
 
-class UNIT(HeadedNet):
+class UNIT(Heads):
     """Encoders and generators of all domains.
 
     A latent is what the encoder's distribution has in its middle, E_mu(x): training adds noise to it (see
@@ -99,13 +109,14 @@ class UNIT(HeadedNet):
                 nn.LeakyReLU(SLOPE),
                 *(config.residual_block(inputs) for inputs in into[:own]),
             )
+            outputs, tanh = self.head(domain)
             decoders[domain.name] = nn.Sequential(
                 *(config.residual_block(latent) for _ in range(own)),
                 Upsample2(latent, latent // 2, config.upsampling, slope=SLOPE, norm=False),
                 Upsample2(latent // 2, latent // 4, config.upsampling, slope=SLOPE, norm=False),
                 # DCONV-(N3,K1,S1): with one tap and stride 1 the transposed convolution is the ordinary one.
-                nn.Conv2d(latent // 4, self.outputs(domain), 1),
-                *([] if self.has_scores(domain.name) else [nn.Tanh()]),
+                nn.Conv2d(latent // 4, outputs, 1),
+                *([nn.Tanh()] if tanh else []),
             )
         self.encoders = nn.ModuleDict(encoders)
         self.shared_encoder = nn.Sequential(*(config.residual_block(inputs) for inputs in into[own:]))
