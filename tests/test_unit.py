@@ -14,14 +14,15 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import vidtrans
-from vidtrans.checkpoint import load_model, save_model
+from vidtrans.checkpoint import load_model
 from vidtrans.engines import cuda_engine, latents_triton, open_engine
 from vidtrans.engines.contract import Gap
 from vidtrans.engines.cuda_engine import CudaEngine
 from vidtrans.engines.norms_triton import FusedNorm, FusedResidual, fuse_norms
+from vidtrans.engines.onnx_export import Graph
 from vidtrans.errors import UsageError
 from vidtrans.model_card import card_text, read_card
-from vidtrans.model_care import export_onnx, verify_model
+from vidtrans.model_care import verify_model
 from vidtrans.model_library import find_model
 from vidtrans.nets import make_net
 from vidtrans.nets.blocks import ResidualBlock, parameter_count
@@ -256,26 +257,26 @@ def test_training_adds_noise_of_its_own_to_every_sample_and_inference_adds_none(
 
 
 def test_one_batch_can_be_learned_by_heart() -> None:
-    palette = {"width": 6, "blocks": 2, "label_head": "palette", "upsampling": "resize"}
-    recipe = recipe_of(net=palette, loss={"lambda_0": 0.0, "label_cost": "cross_entropy", "hard_cycle": True})
-    step, batch = step_of(recipe)
+    net = {"width": 4, "blocks": 2, "label_head": "palette", "upsampling": "resize"}
+    loss = {"lambda_0": 0.0, "label_cost": "cross_entropy", "hard_cycle": True, "discriminator": "coordinates"}
+    step, batch = step_of(recipe_of(net=net, loss={**loss, "discriminator_width": 2}))
     step.float()
-    labels = torch.zeros(2, 36, 48, dtype=torch.long)
-    labels[:, 18:] = 3
-    labels[:, 9:27, 12:36] = 5
-    colours = step.net.palette_segmentation[labels].movedim(-1, 1).unsqueeze(1)
-    smooth = nn.functional.avg_pool2d(batch.x.float(), 9, 1, 4).unsqueeze(1)
-    batch = Batch(batch.domains, (smooth, colours), batch.draws)
-    optimiser = torch.optim.Adam(step.net.parameters(), 4e-3, betas=(0.5, 0.999))
+    shade = torch.linspace(-1, 1, 24).view(1, 24, 1).expand(3, 24, 32)
+    labels = torch.zeros(2, 24, 32, dtype=torch.long)
+    labels[0, 12:], labels[1, :, 8:] = 3, 5
+    y = step.net.palette_segmentation[labels].movedim(-1, 1)
+    x = torch.stack([shade, shade.flip(1)])
+    batch = Batch(batch.domains, (x.unsqueeze(1), y.unsqueeze(1)), batch.draws)
+    optimiser = torch.optim.Adam(step.net.parameters(), 5e-3, betas=(0.5, 0.999))
     history = []
-    for _ in range(50):
+    for _ in range(40):
         terms = step.generator_loss(batch, step(batch))
         optimiser.zero_grad()
         sum(terms.values()).backward()
         optimiser.step()
         history.append({name: value.item() for name, value in terms.items()})
-    for name in ("rx", "ry"):
-        assert history[-1][name] < 0.5 * history[0][name], name
+    for name, share in (("rx", 0.3), ("cx", 0.3), ("ry", 0.05), ("cy", 0.05)):
+        assert history[-1][name] < share * history[0][name], name
 
 
 # A run
@@ -299,7 +300,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_and_its_model_is_whole(
     assert (model.net.family, model.net.config) == ("unit", recipe.net_config())
     verify_model(str(tmp_path / "whole"))
     assert "network: unit, width 2" in card_text(read_card(find_model(str(tmp_path / "whole"))))
-    clip = make_clip(tmp_path / "in.mkv", frames=3, size=(48, 36), codec="ffv1", pix_fmt="gbrp")
+    clip = make_clip(tmp_path / "in.mkv", frames=3, codec="ffv1")
     options = {"to": "segmentation", "model": str(tmp_path / "whole"), "factor": 3, "codec": "ffv1", "pix_fmt": "gbrp"}
     assert vidtrans.upsample(clip, engine="torch", **options).frames_out == 9
     assert (tmp_path / "in.x3.segmentation.mkv").stat().st_size > 0
@@ -367,20 +368,13 @@ def test_openvino_and_onnx_compute_the_same(
         pytest.importorskip(package, reason=f"{package} is not installed")
     import onnxruntime
 
-    save_model(tmp_path / "m.safetensors", net)
-    encode, finish = (
-        onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        for path in export_onnx(str(tmp_path / "m.safetensors"), tmp_path, "segmentation", None, "fp32")
-    )
+    # Both outputs are the same latent, and must be two outputs all the same. (`finish` has nothing that JWDM's has not.)
+    encoder = Graph(net, ("scene", "segmentation"), "encode_lifts", "fp32").onnx
+    session = onnxruntime.InferenceSession(encoder, providers=["CPUExecutionProvider"])
+    assert [one.name for one in session.get_outputs()] == ["lifted_scene", "lifted_segmentation"]
     x = torch.rand(2, 3, 24, 40) * 2 - 1
-    lifted = encode.run(None, {"frames": x.numpy()})
-    z = net.encode(x, "scene")
-    assert [one.name for one in encode.get_outputs()] == ["lifted_scene", "lifted_segmentation"]
-    for a in lifted:
-        torch.testing.assert_close(torch.from_numpy(a), z, rtol=0, atol=1e-4)
-    outputs = finish.run(None, dict(zip([one.name for one in finish.get_inputs()], lifted, strict=True)))
-    for out, domain in zip(outputs, ("scene", "segmentation"), strict=True):
-        torch.testing.assert_close(torch.from_numpy(out), net.finish(z, domain), rtol=0, atol=1e-4)
+    for a in session.run(None, {"frames": x.numpy()}):
+        torch.testing.assert_close(torch.from_numpy(a), net.encode(x, "scene"), rtol=0, atol=1e-4)
 
 
 def test_the_cuda_engine_takes_the_plain_blend_and_fuses_the_norms(

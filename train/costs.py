@@ -105,7 +105,7 @@ class Costs:
         return self._options.label_weight * cost if domain.is_label else cost
 
     def cycle(self, picture: Picture, target: Tensor, domain: Domain) -> Tensor:
-        """The same of a picture that has been to another domain and back; photos with a weight and a pool of their own."""
+        """The same of a picture that went to another domain and back; photos have a weight and a pool of their own."""
         if domain.is_label:
             return self.reconstruction(picture, target, domain)
         pool = self._options.photo_cycle_pool
