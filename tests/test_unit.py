@@ -368,7 +368,7 @@ def test_openvino_and_onnx_compute_the_same(
         pytest.importorskip(package, reason=f"{package} is not installed")
     import onnxruntime
 
-    # Both outputs are the same latent, and must be two outputs all the same. (`finish` has nothing that JWDM's has not.)
+    # Both outputs are the same latent, and must be two outputs all the same; `finish` has nothing that JWDM's has not.
     encoder = Graph(net, ("scene", "segmentation"), "encode_lifts", "fp32").onnx
     session = onnxruntime.InferenceSession(encoder, providers=["CPUExecutionProvider"])
     assert [one.name for one in session.get_outputs()] == ["lifted_scene", "lifted_segmentation"]

@@ -75,7 +75,7 @@ class UNITStep(Step):
 
     def warmup_loss(self, batch: Batch) -> dict[str, Tensor]:
         """VAE1 + VAE2, Eqs. (3), (4), alone."""
-        terms = {}
+        terms: dict[str, Tensor] = {}
         rows = zip(self.letters(batch), batch.domains, (batch.x, batch.y), ("x", "y"), strict=True)
         for letter, domain, x, purpose in rows:
             with self.autocast():
@@ -86,7 +86,7 @@ class UNITStep(Step):
 
     def discriminator_loss(self, batch: Batch, streams: tuple[Stream, Stream]) -> dict[str, Tensor]:
         """The ascent on GAN1 + GAN2, Eqs. (5), (6): real pictures against translations, not reconstructions."""
-        terms = {}
+        terms: dict[str, Tensor] = {}
         for letter, stream, other in zip(self.letters(batch), streams, reversed(streams), strict=True):
             with self.autocast():
                 ascent = self._data(stream.domain).ascent(stream.x, [(1.0, other.translated.colours)], batch.draws)
@@ -95,7 +95,7 @@ class UNITStep(Step):
 
     def generator_loss(self, batch: Batch, streams: tuple[Stream, Stream]) -> dict[str, Tensor]:
         """The descent on Eq. (2)."""
-        terms = {}
+        terms: dict[str, Tensor] = {}
         for letter, stream, other in zip(self.letters(batch), streams, reversed(streams), strict=True):
             terms |= self._vae(stream.own, stream.x, stream.mean, stream.domain, letter)
             terms |= self._gan(stream, other, batch.draws, letter)
