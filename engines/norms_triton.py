@@ -37,23 +37,26 @@ class FusedNorm(nn.Module):
 
 
 class FusedResidual(nn.Module):
-    """A ResidualBlock whose last norm and sum are one kernel."""
+    """A ResidualBlock that ends in a norm, that norm and the sum being one kernel."""
 
     def __init__(self, block: ResidualBlock) -> None:
         super().__init__()
         self.body = block.body[:-1]
+        self.skip = block.skip
         self.norm = FusedNorm(relu=not isinstance(block.body[-1], nn.InstanceNorm2d))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.norm(self.body(x), x)
+        return self.norm(self.body(x), self.skip(x))
 
 
 def fuse_norms(module: nn.Module) -> None:
     """Put our norms in place of all NormReLU and in all ResidualBlock below a module."""
     for name, child in list(module.named_children()):
         if isinstance(child, NormReLU):
-            setattr(module, name, FusedNorm(relu=True))
+            fused = FusedNorm(relu=not child.slope)
+            # The kernels know no slope: a leaky ReLU is a pass of its own.
+            setattr(module, name, nn.Sequential(fused, nn.LeakyReLU(child.slope)) if child.slope else fused)
             continue
         fuse_norms(child)
-        if isinstance(child, ResidualBlock):
+        if isinstance(child, ResidualBlock) and isinstance(child.body[-1], FusedNorm | nn.InstanceNorm2d):
             setattr(module, name, FusedResidual(child))

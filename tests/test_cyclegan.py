@@ -49,7 +49,10 @@ SEASONS = [{"name": name, "data": f"street:{name}"} for name in ("summer", "wint
 
 def small(**changes: Any) -> Recipe:
     return parse_recipe(
-        {**SMALL, **{key: {**SMALL.get(key, {}), **row} if isinstance(row, dict) else row for key, row in changes.items()}}
+        {
+            **SMALL,
+            **{key: {**SMALL.get(key, {}), **row} if isinstance(row, dict) else row for key, row in changes.items()},
+        }
     )
 
 

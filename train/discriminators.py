@@ -30,6 +30,21 @@ class Table5(nn.Sequential):
         init_normal(self)
 
 
+class UnitTable3(nn.Sequential):
+    """UNIT Table 3, lower part: five 3x3 stride-2 convolutions, no norm, a 2x2 head (U11 for the slope).
+
+    (B, 3, H, W) -> (B, 1, ceil(H/32) - 1, ceil(W/32) - 1), H and W at least 33. 6.27 M parameters at width 64.
+    """
+
+    def __init__(self, width: int = 64, slope: float = 0.01) -> None:
+        channels = [3, *(width * 2**layer for layer in range(5))]
+        layers: list[nn.Module] = []
+        for inputs, outputs in pairwise(channels):
+            layers += [nn.Conv2d(inputs, outputs, 3, 2, 1), nn.LeakyReLU(slope)]
+        super().__init__(*layers, nn.Conv2d(channels[-1], 1, 2))
+        init_normal(self)
+
+
 class Patch70(nn.Sequential):
     """CycleGAN's 70x70 PatchGAN (J6 names it as the alternative). (B, 3, H, W) -> (B, 1, H/8 - 2, W/8 - 2)."""
 
@@ -144,8 +159,9 @@ class LatentDiscriminator(nn.Sequential):
         init_normal(self)
 
 
-PICTURE_DISCRIMINATORS: dict[str, type[Table5 | Patch70 | CoordinatePatch]] = {
+PICTURE_DISCRIMINATORS: dict[str, type[Table5 | UnitTable3 | Patch70 | CoordinatePatch]] = {
     "table5": Table5,
+    "unit": UnitTable3,
     "patch70": Patch70,
     "coordinates": CoordinatePatch,
 }

@@ -25,6 +25,7 @@ class Method(NamedTuple):
 
 METHODS: dict[str, Method] = {
     "jwdm": Method("jwdm", "vidtrans.train.jwdm_step:JWDMStep", "vidtrans.train.jwdm_options:LossOptions"),
+    "unit": Method("unit", "vidtrans.train.unit_step:UNITStep", "vidtrans.train.unit_options:UNITOptions"),
     "cyclegan": Method(
         "cyclegan", "vidtrans.train.cyclegan_step:CycleGANStep", "vidtrans.train.cyclegan_options:CycleGANOptions"
     ),

@@ -39,6 +39,8 @@ _LETTERS = {
     "Discriminators": "d",
     "Variation over time": "t",
     "In-betweens": "b",
+    "Latents against the prior": "k",
+    "The cycle's latents against the prior": "q",
 }
 
 

@@ -53,8 +53,9 @@ class Step(nn.Module, ABC):
 
     and in a warm-up `step.warmup_loss(batch)` instead. Losses are dicts of scalars, name -> weighted term; the loop
     descends on their sum and logs each. The first letter of a name is its kind: r reconstruction, c cycle, g a
-    divergence as the generators see it, d as a discriminator does, t variation over time, b in-betweens, l likeness.
-    A loss is a mean over samples, so that parts and ranks can be averaged.
+    divergence as the generators see it, d as a discriminator does, t variation over time, b in-betweens, l likeness, k
+    and q of latents from a prior, q in the cycle. A loss is a mean over samples, so that parts and ranks can be
+    averaged.
 
     A method is this class in one file, one row of methods.METHODS, an options class for the recipe's [loss] and, unless
     it uses one that is there, a family of networks.

@@ -10,6 +10,7 @@ from vidtrans.errors import UsageError, nearest_names
 # family -> (module, net class, config class)
 FAMILIES: dict[str, tuple[str, str, str]] = {
     "jwdm": ("vidtrans.nets.jwdm", "JWDM", "JWDMConfig"),
+    "unit": ("vidtrans.nets.unit", "UNIT", "UNITConfig"),
     "cyclegan": ("vidtrans.nets.cyclegan", "CycleGAN", "CycleGANConfig"),
     "cyclegan3d": ("vidtrans.nets.cyclegan3d", "CycleGAN3D", "CycleGAN3DConfig"),
 }

@@ -22,50 +22,79 @@ def conv(
 
 
 class NormReLU(nn.Module):
-    """Instance norm, then ReLU. (B, C, H, W) -> same."""
+    """Instance norm, then ReLU, leaky if it has a slope. (B, C, H, W) -> same."""
+
+    def __init__(self, slope: float = 0.0) -> None:
+        super().__init__()
+        self.slope = slope
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(F.instance_norm(x))
+        x = F.instance_norm(x)
+        return F.leaky_relu(x, self.slope) if self.slope else F.relu(x)
 
 
 class ResidualBlock(nn.Module):
     """x + f(x) with f of one or two 3x3 convolutions, each normed; no ReLU after the sum (JWDM Table 4, method J1).
 
     With one convolution f is conv-norm-ReLU as the table prints it; with two it is conv-norm-ReLU-conv-norm (CycleGAN,
-    StarGAN).
+    StarGAN). Where the number of channels changes, x passes through a 1x1 convolution (He et al. 2015).
+
+    Args:
+        outputs: channels that come out; None for as many as go in.
+        slope: of leaky ReLUs.
+        norm: without it the norms are left out, and the convolutions have biases.
     """
 
-    def __init__(self, channels: int, convs: int = 2, padding_mode: Padding = "zeros") -> None:
+    def __init__(
+        self,
+        channels: int,
+        convs: int = 2,
+        padding_mode: Padding = "zeros",
+        *,
+        outputs: int | None = None,
+        slope: float = 0.0,
+        norm: bool = True,
+    ) -> None:
         super().__init__()
         if convs not in (1, 2):
             raise ValueError("a residual block has one or two convolutions")
-        layers: list[nn.Module] = [conv(channels, channels, 3, padding=1, padding_mode=padding_mode), NormReLU()]
+        outputs = channels if outputs is None else outputs
+
+        def conv3(inputs: int) -> nn.Module:
+            return nn.Conv2d(inputs, outputs, 3, padding=1, bias=not norm, padding_mode=padding_mode)
+
+        layers: list[nn.Module] = [conv3(channels), NormReLU(slope) if norm else nn.LeakyReLU(slope)]
         if convs == 2:
-            layers.append(conv(channels, channels, 3, padding=1, padding_mode=padding_mode))
-            layers.append(nn.InstanceNorm2d(channels))
+            layers.append(conv3(outputs))
+            if norm:
+                layers.append(nn.InstanceNorm2d(outputs))
         self.body = nn.Sequential(*layers)
+        self.skip = nn.Identity() if outputs == channels else nn.Conv2d(channels, outputs, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.body(x)
+        return self.skip(x) + self.body(x)
 
 
 class Upsample2(nn.Module):
-    """Twice the height and width by one of three first layers, then instance norm and ReLU.
+    """Twice the height and width by one of two first layers, then instance norm and ReLU.
 
-    kind: "transposed" is Table 4's K3 S2 P1 with output padding 1 (method J3: without it 32 would become 63);
-    "resize" repeats pixels and convolves, which leaves no checkerboard.
+    Args:
+        kind: "transposed" is Table 4's K3 S2 P1 with output padding 1 (method J3: without it 32 would become 63);
+            "resize" repeats pixels and convolves, which leaves no checkerboard.
+        slope, norm: as in ResidualBlock.
     """
 
-    def __init__(self, inputs: int, outputs: int, kind: str) -> None:
+    def __init__(self, inputs: int, outputs: int, kind: str, *, slope: float = 0.0, norm: bool = True) -> None:
         super().__init__()
         first: list[nn.Module]
         if kind == "transposed":
-            first = [nn.ConvTranspose2d(inputs, outputs, 3, 2, 1, output_padding=1, bias=False)]
+            first = [nn.ConvTranspose2d(inputs, outputs, 3, 2, 1, output_padding=1, bias=not norm)]
         elif kind == "resize":
-            first = [nn.Upsample(scale_factor=2, mode="nearest"), conv(inputs, outputs, 3, padding=1)]
+            repeat = nn.Upsample(scale_factor=2, mode="nearest")
+            first = [repeat, nn.Conv2d(inputs, outputs, 3, padding=1, bias=not norm)]
         else:
             raise ValueError(f"upsampling must be transposed or resize, not {kind!r}")
-        self.body = nn.Sequential(*first, NormReLU())
+        self.body = nn.Sequential(*first, NormReLU(slope) if norm else nn.LeakyReLU(slope))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.body(x)
