@@ -16,9 +16,10 @@ from av.stream import Discard
 
 from vidtrans.checkpoint import Model, load_model
 from vidtrans.engines.contract import working_size
-from vidtrans.errors import UsageError
-from vidtrans.options import UpsampleOptions
-from vidtrans.pipeline import opened_reader, run, run_domains, source_domain
+from vidtrans.errors import UsageError, one_of
+from vidtrans.opening import opened_reader, ready_for, remarks_on_way, run_domains, source_domain
+from vidtrans.options import JOBS, UpsampleOptions
+from vidtrans.pipeline import run
 from vidtrans.preflight import Measured, Plan, PlannedOutput, Work, close_trial, is_encoded, prepare, trial_stream
 from vidtrans.remarks import Remarks
 from vidtrans.resuming import why_not
@@ -40,30 +41,38 @@ _MOST_FRAMES = 33
 
 
 @overload
-def plan(input: str | Path, to: str | Sequence[str], **options: Any) -> Plan: ...
+def plan(input: str | Path, to: str | Sequence[str], *, job: str = "upsample", **options: Any) -> Plan: ...
 
 
 @overload
-def plan(input: Sequence[str | Path], to: str | Sequence[str], **options: Any) -> list[Plan]: ...
+def plan(
+    input: Sequence[str | Path], to: str | Sequence[str], *, job: str = "upsample", **options: Any
+) -> list[Plan]: ...
 
 
-def plan(input: str | Path | Sequence[str | Path], to: str | Sequence[str], **options: Any) -> Plan | list[Plan]:
+def plan(
+    input: str | Path | Sequence[str | Path], to: str | Sequence[str], *, job: str = "upsample", **options: Any
+) -> Plan | list[Plan]:
     """What `upsample` with the same arguments will do and take, of each input; the Python name of `--dry-run`.
+
+    job: "translate" tells the same of `translate`.
 
     Counts the input's frames and makes the first output frames for a few seconds, in memory.
 
     Raises:
         VidtransError: of those that the run would raise, each that is known before its first frame.
     """
+    one_of("job", job, tuple(JOBS))
     if isinstance(input, str | Path):
-        return plan_run(parsed_options(input, to, options))
-    return [plan_run(one) for one in parsed_batch(input, to, options)]
+        return plan_run(parsed_options(input, to, options, JOBS[job]))
+    return [plan_run(one) for one in parsed_batch(input, to, options, JOBS[job])]
 
 
 def plan_run(options: UpsampleOptions) -> Plan:
     """The same for options that are parsed."""
     model = load_model(options.model)
     source = source_domain(model, options)
+    model = ready_for(model, source)
     if isinstance(options.input, Path) and reopened(options.input) is None:
         raise UsageError(
             f"--dry-run reads the input more than once, and {spoken(options.input)} is a pipe, read only once; name a "
@@ -71,7 +80,7 @@ def plan_run(options: UpsampleOptions) -> Plan:
         )
     with opened_reader(options) as reader:
         info = reader.info
-        notes = [*reader.notes, *info.colour.remarks(info.pix_fmt)]
+        notes = [*remarks_on_way(model, options), *reader.notes, *info.colour.remarks(info.pix_fmt)]
     # What carries nothing has frames as even as its info says.
     spans = None if info.carry_from is None else frame_spans(info.carry_from, info)
     work = _work(spans, info, options, model)
