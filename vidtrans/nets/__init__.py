@@ -10,6 +10,8 @@ from vidtrans.errors import UsageError, nearest_names
 # family -> (module, net class, config class)
 FAMILIES: dict[str, tuple[str, str, str]] = {
     "jwdm": ("vidtrans.nets.jwdm", "JWDM", "JWDMConfig"),
+    "cyclegan": ("vidtrans.nets.cyclegan", "CycleGAN", "CycleGANConfig"),
+    "cyclegan3d": ("vidtrans.nets.cyclegan3d", "CycleGAN3D", "CycleGAN3DConfig"),
 }
 
 
@@ -21,6 +23,16 @@ def config_class(family: str) -> Any:
     """
     module, _, config_name = _row(family)
     return getattr(module, config_name)
+
+
+def net_class(family: str) -> Any:
+    """The class of that family's nets; `shares_latent` says which contract of nets/contract.py it keeps.
+
+    Raises:
+        UsageError: no such family.
+    """
+    module, net_name, _ = _row(family)
+    return getattr(module, net_name)
 
 
 def make_net(family: str, config: dict[str, Any]) -> Any:

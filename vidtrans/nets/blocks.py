@@ -74,7 +74,7 @@ class Upsample2(nn.Module):
 def init_normal(module: nn.Module, std: float = 0.02) -> None:
     """N(0, std) weights and zero biases for every convolution (CycleGAN; the papers leave it unstated)."""
     for part in module.modules():
-        if isinstance(part, nn.Conv2d | nn.ConvTranspose2d):
+        if isinstance(part, nn.Conv2d | nn.ConvTranspose2d | nn.Conv3d | nn.ConvTranspose3d):
             nn.init.normal_(part.weight, 0.0, std)
             if part.bias is not None:
                 nn.init.zeros_(part.bias)

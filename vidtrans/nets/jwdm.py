@@ -7,22 +7,19 @@ docs/method.md (J1-J7).
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 
-from vidtrans.errors import UsageError
 from vidtrans.nets.blocks import NormReLU, ResidualBlock, Upsample2, conv, init_normal
-from vidtrans.nets.contract import Domain, SizeFacts, domain_named, domains_from_json
-
-# Far above what anyone trains.
-_MOST = {"domains": 100, "width": 1024, "latent_channels": 4096, "blocks": 100, "trained_size": 8192}
+from vidtrans.nets.config import NetConfig
+from vidtrans.nets.contract import Domain, SizeFacts
+from vidtrans.nets.heads import LABEL_HEADS, Heads
 
 
 @dataclass(frozen=True)
-class JWDMConfig:
+class JWDMConfig(NetConfig):
     """The shape of a JWDM net; it is saved with the weights. The defaults are the paper's.
 
     Attributes:
@@ -48,41 +45,13 @@ class JWDMConfig:
     label_head: str = "tanh"
     trained_size: tuple[int, int] = (128, 128)
 
-    def __post_init__(self) -> None:
-        names = [domain.name for domain in self.domains]
-        if len(names) < 2 or len(set(names)) != len(names):
-            raise UsageError(f"a model needs two or more domains with different names, not {names}")
-        if len(names) > _MOST["domains"]:
-            raise UsageError(f"a model has at most {_MOST['domains']} domains, not {len(names)}")
-        # A description that comes with a file is not trusted with how much memory is taken.
-        for field in ("width", "latent_channels", "blocks"):
-            value = getattr(self, field)
-            if type(value) is not int or not 1 <= value <= _MOST[field]:
-                raise UsageError(f"{field} must be a whole number from 1 to {_MOST[field]}, not {value!r}")
-        if len(self.trained_size) != 2 or any(
-            type(length) is not int or not 1 <= length <= _MOST["trained_size"] for length in self.trained_size
-        ):
-            raise UsageError(
-                f"trained_size must be two whole numbers from 1 to {_MOST['trained_size']}, not {self.trained_size!r}"
-            )
-        for field, value, allowed in (
-            ("res_convs", self.res_convs, (1, 2)),
-            ("embedding", self.embedding, ("relu", "linear")),
-            ("upsampling", self.upsampling, ("transposed", "resize")),
-            ("label_head", self.label_head, ("tanh", "palette")),
-        ):
-            if value not in allowed:
-                raise UsageError(f"{field} must be one of {', '.join(map(str, allowed))}, not {value!r}")
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, row: dict[str, Any]) -> JWDMConfig:
-        row = dict(row)
-        row["domains"] = domains_from_json(row["domains"])
-        row["trained_size"] = tuple(row["trained_size"])
-        return cls(**row)
+    most: ClassVar[dict[str, int]] = {"width": 1024, "latent_channels": 4096, "blocks": 100}
+    choices: ClassVar[dict[str, tuple[object, ...]]] = {
+        "res_convs": (1, 2),
+        "embedding": ("relu", "linear"),
+        "upsampling": ("transposed", "resize"),
+        "label_head": LABEL_HEADS,
+    }
 
 
 EMBED_KERNEL = (
@@ -132,7 +101,7 @@ class Decoder(nn.Module):
         )
 
 
-class JWDM(nn.Module):
+class JWDM(Heads):
     """Encoders and decoders of all domains; no weights are shared between domains (J24).
 
     Fields: family, config, domains, sizes, shares_latent, lift_norm (see nets/contract.py).
@@ -143,26 +112,16 @@ class JWDM(nn.Module):
     lift_norm = "instance_relu"
 
     def __init__(self, config: JWDMConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.domains = config.domains
+        super().__init__(config)
         # 36: the 8x8 embedding needs more than one position left, or instance norm has nothing to measure.
         self.sizes = SizeFacts(multiple=4, minimum=36, trained=config.trained_size)
         encoders, decoders = {}, {}
         for domain in config.domains:
             encoders[domain.name] = Encoder(config)
-            scores = domain.is_label and config.label_head == "palette"
-            decoders[domain.name] = Decoder(config, len(domain.colours) if scores else 3, tanh=not scores)
-            if scores:
-                colours = torch.from_numpy(domain.colours.array.copy()).float() / 127.5 - 1.0
-                self.register_buffer(f"palette_{domain.name}", colours, persistent=False)
+            decoders[domain.name] = Decoder(config, *self.head(domain))
         self.encoders = nn.ModuleDict(encoders)
         self.decoders = nn.ModuleDict(decoders)
         init_normal(self)
-
-    def has_scores(self, domain: str) -> bool:
-        """Whether `finish` gives class scores for this domain."""
-        return domain_named(self.domains, domain).is_label and self.config.label_head == "palette"
 
     def encode(self, x: Tensor, domain: str) -> Tensor:
         """(B, 3, H, W) in [-1, 1] -> z (B, Nz, H/4 - 7, W/4 - 7). H and W: multiples of 4, at least 36."""
@@ -179,13 +138,6 @@ class JWDM(nn.Module):
     def finish_normed(self, a: Tensor, domain: str) -> Tensor:
         """`finish` of features that have been through its first instance norm and ReLU already."""
         return self._decoder(domain).finish[1:](a)
-
-    def colour(self, out: Tensor, domain: str) -> Tensor:
-        """What `finish` gave -> (B, 3, H, W) in [-1, 1]; class scores become the palette's expected colour."""
-        if not self.has_scores(domain):
-            return out
-        palette: Tensor = getattr(self, f"palette_{domain}")
-        return torch.einsum("bkhw,kc->bchw", out.float().softmax(1), palette)
 
     def decode(self, z: Tensor, domain: str) -> Tensor:
         """z -> (B, 3, H, W) in [-1, 1]."""
