@@ -27,7 +27,8 @@ class Clips:
     """Adds the translations to a stream of decoded source frames.
 
     Windows (nets/windows.py) begin anew with every segment of the outputs, so that a run which was stopped and
-    continued makes the same frames as one that was not. At most a window of frames and the interval that fills it wait.
+    continued makes the same frames as one that was not, and after every cut that was found. At most a window of frames
+    and the interval that fills it wait.
 
     Args:
         net: of the source domain, around a Translator of clips.
@@ -47,18 +48,18 @@ class Clips:
         """The same intervals, once all of their frames are translated."""
         items = iter(items)
         for first in items:
-            yield from self._segment(chain([first], items))
+            yield from self._together(chain([first], items))
 
-    def _segment(self, items: Iterable[Decoded]) -> Iterator[Decoded]:
-        """Takes items up to the end of their segment."""
+    def _together(self, items: Iterable[Decoded]) -> Iterator[Decoded]:
+        """Takes items up to the end of their scene or segment."""
         waiting: deque[Decoded] = deque()
         made: list[Tensor] = []
 
         def frames() -> Iterator[Tensor]:
             for item in items:
                 waiting.append(item)
-                yield from item.outputs[self._net.source].split(1)
-                if item.interval.ends_segment:
+                yield from torch.split(item.outputs[self._net.source], 1)
+                if item.ends_scene or item.interval.ends_segment:
                     return
 
         for frame in in_windows(frames(), self._translate, self._net.clip):
@@ -68,7 +69,7 @@ class Clips:
                 made = []
 
     def _completed(self, item: Decoded, made: Tensor) -> Decoded:
-        outputs = dict(zip(self._targets, made.split(self._channels, 1), strict=True))
+        outputs = dict(zip(self._targets, torch.split(made, self._channels, 1), strict=True))
         if self._keep_source:
             outputs[self._net.source] = item.outputs[self._net.source]
         return replace(item, outputs=outputs)

@@ -99,8 +99,8 @@ def chosen_engine(model: Model, options: UpsampleOptions) -> Choice:
 
 
 def clip_length(model: Model) -> int:
-    """How many frames the network translates at once; 1: single pictures."""
-    return int(getattr(model.net, "clip", 1))
+    """How many frames the network of `ready_for` translates at once; 1: single pictures."""
+    return model.net.clip if isinstance(model.net, PixelSpace) else 1
 
 
 def started_engine(

@@ -62,7 +62,7 @@ SEGMENT_FRAMES = 64
 class Moving:
     """An interval, its keyframes as colour.to_network_rgb gives them, and the motion between them if any.
 
-    report: of the segment that ends with it.
+    report: of the segment that ends with it. ends_scene: whether a cut follows.
     """
 
     interval: Interval
@@ -70,13 +70,14 @@ class Moving:
     right: np.ndarray | None
     motion: Fields | None
     report: SegmentReport | None = None
+    ends_scene: bool = False
 
 
 @dataclass(frozen=True)
 class Decoded:
     """An interval and what the engine made of it: per domain (n, C, h, w), and the keyframes' own decodings.
 
-    report: of the segment that ends with it.
+    report, ends_scene: as of Moving.
     """
 
     interval: Interval
@@ -85,6 +86,7 @@ class Decoded:
     right: dict[str, Tensor] | None
     motion: Fields | None
     report: SegmentReport | None = None
+    ends_scene: bool = False
 
 
 def run(
@@ -247,7 +249,7 @@ class Tracker:
             self.cuts += 1
             assert interval.right is not None
             self._cuts.append((interval.index + 1, interval.right.time))
-            return Moving(interval.held(), left, right, None)
+            return Moving(interval.held(), left, right, None, ends_scene=True)
         if motion.is_lost:
             self.lost += 1
             return Moving(interval, left, right, None)
@@ -301,6 +303,7 @@ class Network:
                     None if right is None else right.decoded,
                     gap.motion,
                     item.report,
+                    item.ends_scene,
                 )
             )
         last = None if ends_segment(items[-1]) else items[-1].interval.right

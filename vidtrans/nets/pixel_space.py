@@ -34,10 +34,10 @@ class PixelSpace(nn.Module):
 
     def __init__(self, net: Translator, source: str) -> None:
         super().__init__()
-        self.net: Any = net
+        self.net: Any = net  # a module
         self.source = source
-        self.family, self.config, self.domains, self.sizes = net.family, self.net.config, net.domains, net.sizes
-        self.clip = net.clip
+        self.family, self.config, self.domains = net.family, self.net.config, net.domains
+        self.sizes, self.clip = net.sizes, net.clip
         domain = domain_named(net.domains, source)
         self._labels_in = domain.is_label
         if domain.is_label:
@@ -57,7 +57,9 @@ class PixelSpace(nn.Module):
         table = self._table()
         # The nearest colour c has the largest x c - c c / 2.
         nearness = F.conv2d(x.float(), table[:, :, None, None], -table.square().sum(1) / 2.0)
-        return F.one_hot(nearness.argmax(1), len(table)).movedim(-1, 1).to(x.dtype)
+        # Not one_hot, which OpenVINO takes for something of a changing size.
+        numbers = torch.arange(len(table), device=x.device).view(1, -1, 1, 1)
+        return (nearness.argmax(1, keepdim=True) == numbers).to(x.dtype)
 
     def lift(self, z: Tensor, domain: str) -> Tensor:
         """z itself."""
