@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vidtrans.errors import UsageError
 from vidtrans.nets.contract import Translator, domain_named
 
 
@@ -100,3 +101,14 @@ class PixelSpace(nn.Module):
 def in_one_space(net: Any, source: str) -> Any:
     """The net, or if it shares no latent space the PixelSpace of that source: either can be interpolated."""
     return net if net.shares_latent else PixelSpace(net, source)
+
+
+def for_any_engine(net: Any, source: str) -> Any:
+    """The same of a net that every engine can run.
+
+    Raises:
+        UsageError: it translates clips.
+    """
+    if not net.shares_latent and net.clip > 1:
+        raise UsageError(f"{net.family} translates clips of {net.clip} frames, which the torch engine alone runs")
+    return in_one_space(net, source)
