@@ -20,7 +20,7 @@ import vidtrans
 import vidtrans.pipeline
 from vidtrans.checkpoint import Model, load_model, save_model
 from vidtrans.cli import main
-from vidtrans.engines import open_engine
+from vidtrans.engines import cuda_engine, open_engine
 from vidtrans.engines.contract import Gap
 from vidtrans.errors import OutputError, UsageError
 from vidtrans.nets.contract import Domain, SizeFacts
@@ -250,12 +250,12 @@ def test_that_frames_are_made_first_is_said_wherever_a_run_is_told(
 ) -> None:
     clip = make_clip(tmp_path / "in.mp4", frames=2)
     told: dict[str, Any] = {"model": str(cyclegan), "engine": "torch", "from_": "scene"}
-    planned = [
-        vidtrans.plan(clip, "winter", factor=2, **told).notes,
-        vidtrans.plan(clip, "winter", job="translate", **told).notes,
-    ]
-    done = vidtrans.upsample(clip, "winter", factor=2, **told).notes
-    counts = [sum("share no latent space" in note for note in notes) for notes in (*planned, done)]
+    plan = vidtrans.plan(clip, "winter", factor=2, **told)
+    assert plan.work is not None
+    assert (plan.work.encodings, plan.work.decodings) == (0, 3)  # two keyframes and one between
+    alone = vidtrans.plan(clip, "winter", job="translate", **told)
+    done = vidtrans.upsample(clip, "winter", factor=2, **told)
+    counts = [sum("share no latent space" in note for note in one.notes) for one in (plan, alone, done)]
     assert counts == [1, 0, 1]
 
 
@@ -282,9 +282,13 @@ def test_between_two_classes_there_is_never_a_third(tmp_path: Path) -> None:
     assert (target[0] == np.where(source[0] == 250, 0, 255)).all()
 
 
-@pytest.mark.parametrize("engine", ["torch", "openvino"])
+@pytest.mark.parametrize("engine", ["torch", "openvino", "cuda"])
 @pytest.mark.parametrize(("source", "target"), [("scene", "segmentation"), ("segmentation", "winter")])
-def test_an_engine_makes_what_the_net_makes(cyclegan: Path, engine: str, source: str, target: str) -> None:
+def test_an_engine_makes_what_the_net_makes(
+    cyclegan: Path, engine: str, source: str, target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cuda_engine, "unusable", lambda device: None)  # all but CUDA itself runs on a CPU, too
+    how: dict[str, Any] = {"device": "cpu", "precision": "fp32"}
     net = load_model(str(cyclegan)).net
     space = PixelSpace(net, source)
     generator = torch.Generator().manual_seed(1)
@@ -294,7 +298,7 @@ def test_an_engine_makes_what_the_net_makes(cyclegan: Path, engine: str, source:
         frames = torch.from_numpy(STREET.array)[torch.randint(0, len(STREET), shape, generator=generator)]
     x = frames.movedim(-1, 1) / 127.5 - 1.0
     for decode_source in (True, False):
-        made = open_engine(engine, space, source, [target], (48, 36), precision="fp32", decode_source=decode_source)
+        made = open_engine(engine, space, source, [target], (48, 36), decode_source=decode_source, **how)
         assert made.domains == ((source, target) if decode_source else (target,))
         left, right = made.encode(frames)
         half = made.between([Gap(left, right, (Fraction(1, 4),))])[0]

@@ -17,7 +17,7 @@ from av.stream import Discard
 from vidtrans.checkpoint import Model, load_model
 from vidtrans.engines.contract import working_size
 from vidtrans.errors import UsageError, one_of
-from vidtrans.opening import opened_reader, ready_for, remarks_on_way, run_domains, source_domain
+from vidtrans.opening import opened_reader, ready_for, remarks_on_way, run_domains, source_domain, work_per_frame
 from vidtrans.options import JOBS, UpsampleOptions
 from vidtrans.pipeline import run
 from vidtrans.preflight import Measured, Plan, PlannedOutput, Work, close_trial, is_encoded, prepare, trial_stream
@@ -144,7 +144,8 @@ def _work(
         length = 1 / info.average_rate
         spans = [(info.start_time + index * length, length) for index in range(info.frame_count)]
     frames_out, needed, between = _counted(spans, info, options.sampling)
-    return Work(len(spans), frames_out, needed, len(options.output_paths) * (needed + between), size, counted)
+    encodings, decodings = work_per_frame(model, options)
+    return Work(len(spans), frames_out, encodings * needed, decodings * (needed + between), size, counted)
 
 
 def _counted(spans: list[tuple[Fraction, Fraction]], info: VideoInfo, sampling: Sampling) -> tuple[int, int, int]:

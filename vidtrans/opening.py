@@ -81,6 +81,17 @@ def remarks_on_way(model: Model, options: UpsampleOptions) -> list[str]:
     ]
 
 
+def work_per_frame(model: Model, options: UpsampleOptions) -> tuple[int, int]:
+    """How often the network encodes a keyframe, and how often it decodes a frame of the outputs, all domains together.
+
+    A picture that stands for its own latent is neither encoded nor decoded; windows of clips overlap by half.
+    """
+    targets = len(options.targets)
+    if not isinstance(model.net, PixelSpace):
+        return 1, targets + options.writes_source
+    return 0, targets * (2 if model.net.clip > 1 else 1)
+
+
 def chosen_engine(model: Model, options: UpsampleOptions) -> Choice:
     """The engine and the device of a run.
 

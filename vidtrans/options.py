@@ -124,10 +124,11 @@ class UpsampleOptions:
     encoder: EncoderOptions = field(default_factory=EncoderOptions)
     encoder_to: EncoderOptions | Mapping[str, EncoderOptions | None] | None = None
 
-    # The command; whether its first output is the input, up-converted; and how it is told where translations go.
+    # The command; whether its first output is the input, up-converted; and the options that speak of translations.
     command: ClassVar[str] = "upsample"
     writes_source: ClassVar[bool] = True
     out_to: ClassVar[str] = "--out-to"
+    out_format_said: ClassVar[str] = "--out-format-to"
 
     def __post_init__(self) -> None:
         if self.fps is None and self.factor is None:
@@ -183,8 +184,8 @@ class UpsampleOptions:
             )
         paths = for_each(self.output_to, self.targets, self.out_to)
         object.__setattr__(self, "output_to", {name: output_path(path) for name, path in paths.items()})
-        formats = for_each(self.out_format_to, self.targets, "--out-format-to")
-        known = {name: out_format(value, "--out-format-to") for name, value in formats.items()}
+        formats = for_each(self.out_format_to, self.targets, self.out_format_said)
+        known = {name: out_format(value, self.out_format_said) for name, value in formats.items()}
         object.__setattr__(self, "out_format_to", known)
         encoders = for_each(self.encoder_to, self.targets, "the encoder of a translation")
         object.__setattr__(self, "encoder_to", encoders)
@@ -289,6 +290,7 @@ class TranslateOptions(UpsampleOptions):
     command: ClassVar[str] = "translate"
     writes_source: ClassVar[bool] = False
     out_to: ClassVar[str] = "-o"
+    out_format_said: ClassVar[str] = "--out-format"
 
     def __post_init__(self) -> None:
         super().__post_init__()
