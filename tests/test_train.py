@@ -126,7 +126,7 @@ def test_hard_cycle_sends_pure_colours_and_a_gradient() -> None:
     step, batch = step_for(small())
     net = step.net
     picture = step._decode(net.encode(batch.x, "scene"), net.domains[1])
-    sent = step._sent_back(picture, net.domains[1])
+    sent = step.costs.sent_back(picture, net.domains[1])
     colours = (sent.detach().movedim(1, -1).numpy() + 1) * 127.5
     nearest = STREET.colour(STREET.nearest(colours)).astype(np.float64)
     assert np.abs(colours - nearest).max() < 0.01

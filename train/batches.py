@@ -105,11 +105,12 @@ class Batches:
         if self._ahead is not None:
             wait([self._ahead[1]])
 
-    def samples(self, step: int, number: int) -> Tensor:
-        """Frames (B, 3, H, W) of one domain as they are, for people to look at."""
+    def samples(self, step: int, number: int, offsets: tuple[int, ...] = (0,)) -> Tensor:
+        """Clips (B, T, 3, H, W) of one domain as they are, for people to look at; offsets: which T frames of each."""
         draws = Draws(self._options.seed, step, 0, self._options.batch)
-        clips = self._reader.submit(self._drawn, number, draws, (0,)).result()
-        return to_unit(clips[:, 0].to(self._device))
+        clips = self._reader.submit(self._drawn, number, draws, offsets).result()
+        frames = to_unit(clips.to(self._device).flatten(0, 1))
+        return frames.view(*clips.shape[:2], *frames.shape[1:])
 
     def _read(self, step: int) -> list[tuple[Tensor, Tensor]]:
         draws = self.draws(step)

@@ -6,10 +6,12 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
 from vidtrans.errors import UsageError, nearest_names
 from vidtrans.nets.blocks import coordinates, init_normal
+from vidtrans.nets.cyclegan3d import ClipNorm
 
 
 class Table5(nn.Sequential):
@@ -75,6 +77,56 @@ class CoordinatePatch(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return LOGIT_GAIN * self.body(torch.cat([x, coordinates(x)], 1))
+
+
+class SameConv3d(nn.Conv3d):
+    """4x4x4, padded with zeros so that ceil(n / stride) of n positions stay, one more at the end where it is odd."""
+
+    KERNEL = 4
+
+    def __init__(self, inputs: int, outputs: int, stride: int, *, bias: bool) -> None:
+        super().__init__(inputs, outputs, self.KERNEL, stride, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pads = []
+        for length, stride in zip(reversed(x.shape[-3:]), reversed(self.stride), strict=True):
+            missing = max((-(-length // stride) - 1) * stride + self.KERNEL - length, 0)
+            pads += [missing // 2, missing - missing // 2]
+        return super().forward(F.pad(x, pads))
+
+
+class Patch3d(nn.Module):
+    """The PatchGAN of the 3D CycleGAN's code: (B, T, 3, H, W) -> (B, 1, T/8, H/8, W/8), rounded up.
+
+    Like Patch70, with 4x4x4 convolutions and the norm of the generators; 11.1 M parameters at width 64. Its borders
+    keep the sizes (SameConv3d), or nothing would be left of eight frames.
+    """
+
+    def __init__(self, width: int = 64, slope: float = 0.2, norm: str = "batch", places: bool = False) -> None:
+        """places: it also sees where in the frame it looks, as CoordinatePatch does. norm: see nets.cyclegan3d."""
+        super().__init__()
+        w = width
+        self._places = places
+
+        def normed(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
+            conv = SameConv3d(inputs, outputs, stride, bias=False)
+            return [conv, ClipNorm(outputs, norm == "batch"), nn.LeakyReLU(slope)]
+
+        self.body = nn.Sequential(
+            SameConv3d(5 if places else 3, w, 2, bias=True),
+            nn.LeakyReLU(slope),
+            *normed(w, 2 * w, 2),
+            *normed(2 * w, 4 * w, 2),
+            *normed(4 * w, 8 * w, 1),
+            SameConv3d(8 * w, 1, 1, bias=True),
+        )
+        init_normal(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self._places:
+            where = coordinates(x[:, 0]).unsqueeze(1).expand(-1, x.shape[1], -1, -1, -1)
+            x = torch.cat([x, where], 2)
+        return self.body(x.movedim(2, 1))
 
 
 class LatentDiscriminator(nn.Sequential):

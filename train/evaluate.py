@@ -13,7 +13,8 @@ from torch import Tensor
 
 from vidtrans.engines import open_engine
 from vidtrans.engines.contract import Gap
-from vidtrans.nets.contract import domain_named
+from vidtrans.nets.contract import domain_named, to_unit
+from vidtrans.nets.translating import frames_at_once, translated_raw
 from vidtrans.palettes import STREET
 from vidtrans.train.data import street_frames
 from vidtrans.train.metrics import Confusion, psnr
@@ -28,18 +29,29 @@ FACTOR = 8
 
 @dataclass(frozen=True)
 class StreetScores:
-    """What `evaluate_street` found: one confusion matrix per kind of instant, and the reconstruction's PSNR in dB."""
+    """What `evaluate_street` found: one confusion matrix per kind of instant, and the reconstruction's PSNR in dB.
+
+    A net without a shared latent space makes neither in-betweens nor reconstructions: between and reconstruction_db are
+    None.
+    """
 
     keyframes: Confusion
-    between: Confusion
+    between: Confusion | None
     blind: Confusion
-    reconstruction_db: float
+    reconstruction_db: float | None
+
+    @property
+    def rows(self) -> dict[str, Confusion]:
+        """The confusion matrices that there are, by name."""
+        between = {} if self.between is None else {"in-betweens": self.between}
+        return {"keyframes": self.keyframes, **between, "picture-blind guess": self.blind}
 
     def to_json(self) -> dict[str, Any]:
-        rows = {"keyframes": self.keyframes, "in_betweens": self.between, "picture_blind": self.blind}
+        rows = {key.removesuffix(" guess").replace("-", "_"): row for key, row in self.rows.items()}
+        db = self.reconstruction_db
         return {
             "classes": list(STREET.classes),
-            "reconstruction_db": round(self.reconstruction_db, 2),
+            **({} if db is None else {"reconstruction_db": round(db, 2)}),
             **{
                 name: {
                     "accuracy": round(row.accuracy, 4),
@@ -63,12 +75,17 @@ def evaluate_street(
 ) -> StreetScores:
     """Translate scene to segmentation on held-out streets, at keyframes and at the in-between instants of 8x.
 
+    A net for clips gets the frames around a keyframe too, GAP / FACTOR apart.
+
     size: (width, height) of the frames and of the network's work; default: what the model was trained at. Truth is
     rendered at the same size.
     """
     width, height = size or net.sizes.trained
-    engine = open_engine("torch", net, source, [target], (width, height), device)
     blind = picture_blind(width, height, BLIND_SEEDS)
+    if not net.shares_latent:
+        keyframes, guess = _translations(net.to(device), source, target, seeds, (width, height), blind, report)
+        return StreetScores(keyframes, None, guess, None)
+    engine = open_engine("torch", net, source, [target], (width, height), device)
     keyframes, between, guess = (Confusion(len(STREET)) for _ in range(3))
     errors = []
     times = tuple(Fraction(k, FACTOR) for k in range(FACTOR))
@@ -85,8 +102,41 @@ def evaluate_street(
                 between.add(true, prediction)
             guess.add(truth[0], blind)
             errors.append(psnr(to_uint8(outputs[source][0]), frames[0].rgb.numpy()))
-        report(f"street {seed}: accuracy so far {keyframes.accuracy:.3f}, mean IoU {keyframes.mean_iou:.3f}")
+        report(_so_far(seed, keyframes))
     return StreetScores(keyframes, between, guess, float(np.mean(errors)))
+
+
+@torch.no_grad()
+def _translations(
+    net: Any,
+    source: str,
+    target: str,
+    seeds: range,
+    size: tuple[int, int],
+    blind: np.ndarray,
+    report: Callable[[str], None],
+) -> tuple[Confusion, Confusion]:
+    """What a net without a shared latent space makes of the keyframes, and what the blind guess does: confusions."""
+    keyframes, guess = Confusion(len(STREET)), Confusion(len(STREET))
+    count = frames_at_once(net)
+    middle = count // 2
+    device = next(net.parameters()).device
+    for seed in seeds:
+        street = Street(seed)
+        for start in STARTS:
+            times = [start + float(GAP / FACTOR) * (k - middle) for k in range(count)]
+            frames = [street.render(time, *size) for time in times]
+            clip = to_unit(torch.stack([frame.rgb for frame in frames]).to(device)).unsqueeze(0)
+            out = translated_raw(net, clip, source, target)[:, middle]
+            truth = frames[middle].labels.numpy()
+            keyframes.add(truth, classes_of(net, out, target)[0])
+            guess.add(truth, blind)
+        report(_so_far(seed, keyframes))
+    return keyframes, guess
+
+
+def _so_far(seed: int, keyframes: Confusion) -> str:
+    return f"street {seed}: accuracy so far {keyframes.accuracy:.3f}, mean IoU {keyframes.mean_iou:.3f}"
 
 
 def classes_of(net: Any, out: Tensor, domain: str) -> np.ndarray:
@@ -114,12 +164,11 @@ def picture_blind(width: int, height: int, seeds: range) -> np.ndarray:
 
 def table(scores: StreetScores) -> str:
     """The figures as a Markdown table, IoU per class."""
-    rows = (("keyframes", scores.keyframes), ("in-betweens", scores.between), ("picture-blind guess", scores.blind))
     head = ["", "pixel accuracy", "mean IoU", *STREET.classes]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    for name, row in rows:
+    for name, row in scores.rows.items():
         cells = [name, f"{row.accuracy:.3f}", f"{row.mean_iou:.3f}", *(f"{value:.2f}" for value in row.iou)]
         lines.append("| " + " | ".join(cells) + " |")
-    lines.append("")
-    lines.append(f"Reconstruction of the scene at keyframes: {scores.reconstruction_db:.1f} dB PSNR.")
+    if scores.reconstruction_db is not None:
+        lines += ["", f"Reconstruction of the scene at keyframes: {scores.reconstruction_db:.1f} dB PSNR."]
     return "\n".join(lines)

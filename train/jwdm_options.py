@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vidtrans.errors import UsageError, one_of
+from vidtrans.train.costs import check_costs, check_costs_fit, has_class_scores
 from vidtrans.train.divergences import KINDS
 
 if TYPE_CHECKING:
@@ -80,12 +81,13 @@ class LossOptions:
     def __post_init__(self) -> None:
         if not 0.0 <= self.cycle_share < 1.0:
             raise UsageError(f"loss.cycle_share must be in [0, 1), not {self.cycle_share}")
-        weights = (self.lambda_x, self.lambda_y, self.lambda_z, self.photo_cycle_weight, self.label_weight)
+        check_costs(self)
+        weights = (self.lambda_x, self.lambda_y, self.lambda_z)
         beyond = (self.self_weight, self.edge_weight, self.variation_weight, self.between_weight)
         if min(*weights, *beyond, self.penalty_weight) < 0.0:
             raise UsageError("weights of the loss must not be negative")
-        if min(self.discriminator_width, self.latent_discriminator_width, self.photo_cycle_pool) < 1:
-            raise UsageError("widths and photo_cycle_pool of the loss must be at least 1")
+        if min(self.discriminator_width, self.latent_discriminator_width) < 1:
+            raise UsageError("widths of the loss must be at least 1")
         if self.image_pool < 0:
             raise UsageError(f"loss.image_pool must not be negative, not {self.image_pool}")
         one_of("loss.data_divergence", self.data_divergence, KINDS)
@@ -94,7 +96,6 @@ class LossOptions:
         one_of("loss.prior", self.prior, ("relu", "gaussian", "uniform"))
         one_of("loss.discriminator", self.discriminator, ("table5", "patch70", "coordinates"))
         one_of("loss.between_motion", self.between_motion, ("none", "flow"))
-        one_of("loss.label_cost", self.label_cost, ("l1", "cross_entropy"))
 
     @property
     def needs_start(self) -> bool:
@@ -113,11 +114,10 @@ class LossOptions:
             raise UsageError(f"the table5 discriminator needs 64x64 pixels at least, not {width}x{height}")
         if self.prior == "relu" and config.embedding == "linear":
             raise UsageError("a linear embedding needs loss.prior gaussian or uniform")
-        scores = any(row.kind == "label" for row in recipe.domains) and config.label_head == "palette"
-        if not scores and (self.label_cost == "cross_entropy" or self.hard_cycle):
-            raise UsageError("cross_entropy and hard_cycle need a label domain and net.label_head palette")
+        check_costs_fit(self, recipe)
         if self.self_weight > 0.0 or self.edge_weight > 0.0:
-            if [row.kind for row in recipe.domains].count("label") != 1 or len(recipe.domains) != 2 or not scores:
+            kinds = sorted(row.kind for row in recipe.domains)
+            if kinds != ["label", "photo"] or not has_class_scores(recipe):
                 raise UsageError(
                     "loss.self_weight and edge_weight need one photo and one label domain and net.label_head palette"
                 )

@@ -9,11 +9,11 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from vidtrans.nets.contract import Domain
 from vidtrans.nets.jwdm import JWDM, Decoder
 from vidtrans.train import losses
+from vidtrans.train.costs import Costs, Picture
 from vidtrans.train.discriminators import LatentDiscriminator, picture_discriminator
 from vidtrans.train.divergences import Divergence, Kernels, Played, latent_rows, patch_rows
 from vidtrans.train.draws import Draws
@@ -25,14 +25,6 @@ from vidtrans.train.step import Batch, Step
 from vidtrans.train.temporal import between, between_place
 
 LABELLER_EDGE_WEIGHT = 1.0  # of edges beside cross-entropy in nats, in what the labeller learns
-
-
-@dataclass
-class Picture:
-    """A decoded batch: its colours (B, 3, H, W) in [-1, 1] and, for a palette head, its class scores (B, K, H, W)."""
-
-    colours: Tensor
-    scores: Tensor | None
 
 
 @dataclass
@@ -67,6 +59,7 @@ class JWDMStep(Step):
     def __init__(self, net: JWDM, recipe: Recipe, device: torch.device) -> None:
         super().__init__(net, recipe, device)
         o = self.options
+        self.costs = Costs(net, o)
         self.data = nn.ModuleDict({domain.name: data_divergence(o) for domain in net.domains})
         self.latent = latent_divergence(o, net.config.latent_channels)
         self._clip, self._distance = recipe.data.clip, recipe.data.clip_distance
@@ -113,7 +106,8 @@ class JWDMStep(Step):
             # A decoder's two inputs go through it as one batch; instance norm keeps samples apart.
             xx, yx = self._decode_both(zx, zy, xd)
             yy, xy = self._decode_both(zy, zx, yd)
-            zxy, zyx = net.encode(self._sent_back(xy, yd), yd.name), net.encode(self._sent_back(yx, xd), xd.name)
+            zxy = net.encode(self.costs.sent_back(xy, yd), yd.name)
+            zyx = net.encode(self.costs.sent_back(yx, xd), xd.name)
             xyx, yxy = self._decode(zxy, xd), self._decode(zyx, yd)
         prior = losses.prior_draw(zx, self.options.prior, batch.draws)
         return Streams(x, y, prior, zx, zy, xx, yy, xy, yx, xyx, yxy, zxy, zyx)
@@ -121,11 +115,11 @@ class JWDMStep(Step):
     def warmup_loss(self, batch: Batch) -> dict[str, Tensor]:
         """Rx + Ry of Eq. (7) alone, without cycles; translations only where self-training judges them."""
         terms, latents = {}, {}
-        for letter, domain, x in zip(self._letters(batch), batch.domains, (batch.x, batch.y), strict=True):
+        for letter, domain, x in zip(self.letters(batch), batch.domains, (batch.x, batch.y), strict=True):
             with self.autocast():
                 latents[domain.name] = self.net.encode(x, domain.name)
                 picture = self._decode(latents[domain.name], domain)
-            terms[f"r{letter}"] = self._cost(picture, x, domain)
+            terms[f"r{letter}"] = self.costs.reconstruction(picture, x, domain)
         if self._judges_labels():
             photo, label = self._photo_and_label(batch.domains)
             with self.autocast():
@@ -135,7 +129,7 @@ class JWDMStep(Step):
 
     def discriminator_loss(self, batch: Batch, streams: Streams) -> dict[str, Tensor]:
         """Algorithm 1, the ascent on the three divergences, weighted as in Eq. (6)."""
-        o, s, (xd, yd), (x, y) = self.options, streams, batch.domains, self._letters(batch)
+        o, s, (xd, yd), (x, y) = self.options, streams, batch.domains, self.letters(batch)
         x_fakes = self._pooled(xd, self._fakes(s.yx, s.xyx), batch)
         y_fakes = self._pooled(yd, self._fakes(s.xy, s.yxy), batch)
         with self.autocast():
@@ -148,16 +142,16 @@ class JWDMStep(Step):
 
     def generator_loss(self, batch: Batch, streams: Streams) -> dict[str, Tensor]:
         """Algorithm 1, the descent of F on Eq. (6): Rx + Ry (Eq. 7) and the divergences."""
-        o, s, (xd, yd), (x, y) = self.options, streams, batch.domains, self._letters(batch)
+        o, s, (xd, yd), (x, y) = self.options, streams, batch.domains, self.letters(batch)
         with self.autocast():
             gx = self._data(xd).descent(s.x, self._fakes(s.yx, s.xyx), batch.draws)
             gy = self._data(yd).descent(s.y, self._fakes(s.xy, s.yxy), batch.draws)
             gz = self.latent.descent(s.prior, self._latents(s), batch.draws)
         terms = {
-            f"r{x}": self._cost(s.xx, s.x, xd),
-            f"r{y}": self._cost(s.yy, s.y, yd),
-            f"c{x}": self._cycle_cost(s.xyx, s.x, xd),
-            f"c{y}": self._cycle_cost(s.yxy, s.y, yd),
+            f"r{x}": self.costs.reconstruction(s.xx, s.x, xd),
+            f"r{y}": self.costs.reconstruction(s.yy, s.y, yd),
+            f"c{x}": self.costs.cycle(s.xyx, s.x, xd),
+            f"c{y}": self.costs.cycle(s.yxy, s.y, yd),
             f"g{x}": self._weight(xd) * gx,
             f"g{y}": self._weight(yd) * gy,
             "gz": o.lambda_z * gz,
@@ -181,12 +175,6 @@ class JWDMStep(Step):
     def _weight(self, domain: Domain) -> float:
         return self.options.lambda_x if domain == self.net.domains[0] else self.options.lambda_y
 
-    def _letters(self, batch: Batch) -> tuple[str, str]:
-        """How the log tells the pair's domains apart: the paper's x and y where there are two, else by name."""
-        if len(self.net.domains) == 2:
-            return "x", "y"
-        return f"_{batch.domains[0].name}", f"_{batch.domains[1].name}"
-
     def _judges_labels(self) -> bool:
         return self.options.self_weight > 0.0 or self.options.edge_weight > 0.0
 
@@ -206,7 +194,7 @@ class JWDMStep(Step):
         if self.options.edge_weight > 0.0:
             terms["edges"] = self.options.edge_weight * losses.edges(x, log_made.exp())
         if self.self_training is not None:
-            classes = self._classes(frames[label], label)
+            classes = self.costs.classes(frames[label], label)
             with self.autocast():
                 names = self.self_training(
                     x, classes, partial(self._averaged_scores, photo, label), batch.draws, self.ranks
@@ -232,52 +220,19 @@ class JWDMStep(Step):
             lifted = rows_of(losses.full(self.net.lift(ends.flatten(0, 1), domain.name)), 2)
             keyframes = clips[:, [0, -1]] if self.options.between_motion == "flow" else None
             picture = self._finish(between(lifted, Fraction(place, self._clip - 1), keyframes), domain)
-        return self._cost(picture, real, domain)
+        return self.costs.reconstruction(picture, real, domain)
 
     def _decode(self, z: Tensor, domain: Domain) -> Picture:
         return self._finish(self.net.lift(z, domain.name), domain)
 
     def _finish(self, a: Tensor, domain: Domain) -> Picture:
-        out = self.net.finish(a, domain.name)
-        return Picture(self.net.colour(out, domain.name), out if self.net.has_scores(domain.name) else None)
+        return self.costs.picture(self.net.finish(a, domain.name), domain)
 
     def _decode_both(self, first: Tensor, second: Tensor, domain: Domain) -> tuple[Picture, Picture]:
         both = self._decode(torch.cat([first, second]), domain)
         colours = both.colours.chunk(2)
         scores = both.scores.chunk(2) if both.scores is not None else (None, None)
         return Picture(colours[0], scores[0]), Picture(colours[1], scores[1])
-
-    def _sent_back(self, picture: Picture, domain: Domain) -> Tensor:
-        """What a cycle encodes again. With hard_cycle, labels go as the best class's colour, gradient as if soft.
-
-        Soft mixtures let the generators hide the picture's windows in the labels to please the cycle; a class number
-        cannot.
-        """
-        if picture.scores is None or not self.options.hard_cycle:
-            return picture.colours
-        best = picture.scores.argmax(1, keepdim=True)
-        hard = self.net.colour(torch.zeros_like(picture.scores).scatter_(1, best, 100.0), domain.name)
-        return picture.colours + (hard - picture.colours).detach()
-
-    def _cost(self, picture: Picture, target: Tensor, domain: Domain) -> Tensor:
-        if picture.scores is not None and self.options.label_cost == "cross_entropy":
-            cost = losses.class_reconstruction(picture.scores, self._classes(target, domain))
-        else:
-            cost = losses.reconstruction(picture.colours, target)
-        return self.options.label_weight * cost if domain.is_label else cost
-
-    def _cycle_cost(self, picture: Picture, target: Tensor, domain: Domain) -> Tensor:
-        if domain.is_label:
-            return self._cost(picture, target, domain)
-        pool = self.options.photo_cycle_pool
-        colours = losses.full(picture.colours)
-        if pool > 1:
-            colours, target = F.avg_pool2d(colours, pool), F.avg_pool2d(target, pool)
-        return self.options.photo_cycle_weight * losses.reconstruction(colours, target)
-
-    def _classes(self, target: Tensor, domain: Domain) -> Tensor:
-        palette: Tensor = getattr(self.net, f"palette_{domain.name}")
-        return (target.unsqueeze(1) - palette.view(1, -1, 3, 1, 1)).abs().sum(2).argmin(1)
 
     def _fakes(self, translated: Picture, cycled: Picture) -> list[tuple[float, Tensor]]:
         """Eqs. (19), (20): the mixture of fakes that a data divergence sees. At a cycle share of 0 it is CycleGAN's."""

@@ -19,6 +19,7 @@ from vidtrans.checkpoint import Model, save_model
 from vidtrans.errors import DeviceError, OutputError, TrainingStopped, UsageError
 from vidtrans.files import write_atomically
 from vidtrans.nets import make_net
+from vidtrans.nets.translating import frames_at_once
 from vidtrans.train import pictures
 from vidtrans.train.augment import Augment
 from vidtrans.train.batches import Batches
@@ -296,8 +297,9 @@ class Run:
         return {name: value.detach() for name, value in losses.items()}
 
     def _samples(self, step: int) -> list[Tensor]:
-        """Frames (B, 3, H, W) of every domain as they are, for people to look at."""
-        return [self.batches.samples(step, number) for number in range(len(self.frames))]
+        """Clips (B, T, 3, H, W) of every domain as they are, for people to look at; T: what the net takes at once."""
+        offsets = tuple(self.recipe.data.clip_distance * k for k in range(frames_at_once(self.net)))
+        return [self.batches.samples(step, number, offsets) for number in range(len(self.frames))]
 
     @torch.no_grad()
     def _update_average(self) -> None:

@@ -25,6 +25,14 @@ class Method(NamedTuple):
 
 METHODS: dict[str, Method] = {
     "jwdm": Method("jwdm", "vidtrans.train.jwdm_step:JWDMStep", "vidtrans.train.jwdm_options:LossOptions"),
+    "cyclegan": Method(
+        "cyclegan", "vidtrans.train.cyclegan_step:CycleGANStep", "vidtrans.train.cyclegan_options:CycleGANOptions"
+    ),
+    "cyclegan3d": Method(
+        "cyclegan3d",
+        "vidtrans.train.cyclegan3d_step:CycleGAN3DStep",
+        "vidtrans.train.cyclegan_options:ClipOptions",
+    ),
 }
 
 

@@ -10,16 +10,15 @@ import torch
 from torch import Tensor
 from torchvision.utils import make_grid
 
-from vidtrans.nets.contract import Net, to_unit
+from vidtrans.nets.contract import to_unit
+from vidtrans.nets.translating import translated
 from vidtrans.train.data import Frames
 from vidtrans.train.domains import StreetView
 from vidtrans.train.held_back import INSTANT, REPORT_SEEDS
 from vidtrans.train.recipe import DomainData
 
 ROWS = 4  # of samples, for each domain
-SAMPLE_COLUMNS = ("source", "reconstruction", "translation", "cycle")
 BETWEEN_COLUMNS = ("0", "1/4", "1/2", "3/4", "1")  # instants in the gap
-BETWEEN_ROWS = ("footage", "in-betweens", "translated")
 _GAP_SECONDS = 2 / 15  # between keyframes of a rendered street: 7.5 frames a second
 
 
@@ -28,24 +27,34 @@ def next_domains(names: Sequence[str]) -> list[str]:
     return [*names[1:], names[0]]
 
 
+def sample_columns(shares_latent: bool) -> tuple[str, ...]:
+    """What `samples` shows across: without a shared latent space there are no reconstructions."""
+    return ("source", *(("reconstruction",) if shares_latent else ()), "translation", "cycle")
+
+
 @torch.no_grad()
-def samples(net: Net, batches: Sequence[Tensor], names: Sequence[str]) -> Tensor:
-    """(3, height, width) uint8: ROWS frames of each domain, SAMPLE_COLUMNS across. batches: (B, 3, H, W) per domain."""
+def samples(net: Any, batches: Sequence[Tensor], names: Sequence[str]) -> Tensor:
+    """(3, height, width) uint8: ROWS frames of each domain, `sample_columns` across.
+
+    Args:
+        batches: of each domain clips (B, T, 3, H, W), T as the net takes at once; the one in the middle is shown.
+    """
     rows = []
     for batch, here, there in zip(batches, names, next_domains(names), strict=True):
         batch = batch[:ROWS].to(_type_of(net))
-        latent = net.encode(batch, here)
-        translated = net.decode(latent, there)
-        cycled = net.decode(net.encode(translated, there), here)
-        rows.append(torch.stack([batch, net.decode(latent, here), translated, cycled], 1).flatten(0, 1))
-    return _grid(torch.cat(rows), len(SAMPLE_COLUMNS))
+        own = [translated(net, batch, here, here)] if net.shares_latent else []
+        made = translated(net, batch, here, there)
+        columns = [batch, *own, made, translated(net, made, there, here)]
+        rows.append(torch.stack([clips[:, clips.shape[1] // 2] for clips in columns], 1).flatten(0, 1))
+    return _grid(torch.cat(rows), len(sample_columns(net.shares_latent)))
 
 
 @torch.no_grad()
-def between(net: Net, footage: Sequence[Tensor], names: Sequence[str]) -> Tensor:
-    """(3, height, width) uint8: BETWEEN_ROWS for each domain, BETWEEN_COLUMNS across.
+def between(net: Any, footage: Sequence[Tensor], names: Sequence[str]) -> Tensor:
+    """(3, height, width) uint8: footage, in-betweens and these translated for each domain, BETWEEN_COLUMNS across.
 
     The first and the last of a domain's frames are encoded, all instants are the papers' blends of these two latents.
+    Without a shared latent space there are no in-betweens, and the footage itself is translated.
 
     Args:
         footage: of each domain its frames at these instants, (5, 3, H, W), see `moments`.
@@ -54,9 +63,12 @@ def between(net: Net, footage: Sequence[Tensor], names: Sequence[str]) -> Tensor
     times = torch.linspace(0.0, 1.0, len(BETWEEN_COLUMNS)).view(-1, 1, 1, 1)
     for frames, here, there in zip(footage, names, next_domains(names), strict=True):
         frames = frames.to(_type_of(net))
-        left, right = net.encode(frames[[0, -1]], here).chunk(2)
-        latents = torch.lerp(left, right, times.to(left))
-        rows += [frames, net.decode(latents, here), net.decode(latents, there)]
+        if net.shares_latent:
+            left, right = net.encode(frames[[0, -1]], here).chunk(2)
+            latents = torch.lerp(left, right, times.to(left))
+            rows += [frames, net.decode(latents, here), net.decode(latents, there)]
+        else:
+            rows += [frames, translated(net, frames.unsqueeze(0), here, there)[0]]
     return _grid(torch.cat(rows), len(BETWEEN_COLUMNS))
 
 

@@ -20,6 +20,7 @@ from vidtrans.train.keep_options import KeepOptions
 from vidtrans.train.methods import imported, method_named
 
 RECIPES = Path(__file__).parent / "recipes"
+FOLLOWS = ("domains", "trained_size", "clip")  # fields of a network's config that the rest of a recipe decides
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,7 @@ class Recipe:
     Attributes:
         domains: two or more; a model of many domains shares one latent space, and every step trains one pair of them.
         method: a row of methods.METHODS.
-        net: fields of the method's network config but domains and trained_size, which follow from the rest.
+        net: fields of the method's network config but domains, trained_size and clip, which follow from the rest.
         loss: the method's options (`LossOptions` of jwdm_options.py for jwdm).
         keep: checkpoints, and when to give up.
     """
@@ -197,9 +198,11 @@ class Recipe:
     def net_config(self) -> Any:
         """The network's config, of the method's family."""
         cls = config_class(method_named(self.method).family)
-        known = [f.name for f in dataclasses.fields(cls) if f.name not in ("domains", "trained_size")]
-        _check_keys("net", self.net, known)
-        return cls(domains=tuple(row.domain for row in self.domains), trained_size=self.data.trained_size, **self.net)
+        fields = [f.name for f in dataclasses.fields(cls)]
+        _check_keys("net", self.net, [name for name in fields if name not in FOLLOWS])
+        domains = tuple(row.domain for row in self.domains)
+        follows = {"domains": domains, "trained_size": self.data.trained_size, "clip": self.data.clip}
+        return cls(**{name: value for name, value in follows.items() if name in fields}, **self.net)
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

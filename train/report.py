@@ -14,13 +14,15 @@ from vidtrans.errors import OutputError, VidtransError
 from vidtrans.files import write_atomically
 from vidtrans.model_card import domain_in_words, figures_table, other_figures, read_card
 from vidtrans.model_library import Found
+from vidtrans.nets import net_class
 from vidtrans.text import plain
 from vidtrans.train.charts import Curve, chart
 from vidtrans.train.held_back import measure
 from vidtrans.train.journal import LOG, SAMPLES, read_log
 from vidtrans.train.keep import MODEL
 from vidtrans.train.loop import Run, saved_recipe
-from vidtrans.train.pictures import BETWEEN_COLUMNS, SAMPLE_COLUMNS, next_domains
+from vidtrans.train.methods import method_named
+from vidtrans.train.pictures import BETWEEN_COLUMNS, next_domains, sample_columns
 from vidtrans.train.recipe import Recipe
 from vidtrans.train.session import read_sessions
 from vidtrans.train.toml_text import recipe_text
@@ -83,7 +85,7 @@ def _page(folder: Path, recipe: Recipe) -> str:
         _status(sessions),
         _tiles(sessions, log),
         _held_out(folder),
-        _pictures(folder, names),
+        _pictures(folder, names, net_class(method_named(recipe.method).family).shares_latent),
         _curves(log, names),
         _sessions(sessions),
         f"<h2>Recipe</h2><pre>{_lines(recipe_text(recipe))}</pre>",
@@ -149,13 +151,17 @@ def _held_out(folder: Path) -> str:
     )
 
 
-def _pictures(folder: Path, names: list[str]) -> str:
+def _pictures(folder: Path, names: list[str], shares_latent: bool) -> str:
     """The last pictures large, a few earlier ones small."""
     ways = ", ".join(f"{here} → {there}" for here, there in zip(names, next_domains(names), strict=True))
-    samples = _series(folder, "", SAMPLE_COLUMNS, f"Frames of training, a few rows for each domain ({ways}).")
+    samples = _series(
+        folder, "", sample_columns(shares_latent), f"Frames of training, a few rows for each domain ({ways})."
+    )
     words = (
         "Three rows for each domain: the footage at these instants; what is blended from its first and last frame "
         f"alone; the same, translated ({ways})."
+        if shares_latent
+        else f"Two rows for each domain: the footage at these instants; its translation ({ways})."
     )
     between = _series(folder, "between", BETWEEN_COLUMNS, words)
     return f"<h2>What the model makes</h2>{samples}{between}" if samples or between else ""

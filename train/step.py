@@ -60,7 +60,7 @@ class Step(nn.Module, ABC):
     it uses one that is there, a family of networks.
 
     Attributes:
-        net: what is trained, averaged over time and saved as the model (nets.contract.Net).
+        net: what is trained, averaged over time and saved as the model (nets.contract.Net, or Translator).
         average: the loop's moving average of `net`, for methods that learn from it.
         options: the recipe's [loss].
     """
@@ -103,6 +103,12 @@ class Step(nn.Module, ABC):
 
     @abstractmethod
     def warmup_loss(self, batch: Batch) -> dict[str, Tensor]: ...
+
+    def letters(self, batch: Batch) -> tuple[str, str]:
+        """How names of losses tell the pair's domains apart: the papers' x and y of two, else the domains' names."""
+        if len(self.net.domains) == 2:
+            return "x", "y"
+        return f"_{batch.domains[0].name}", f"_{batch.domains[1].name}"
 
     def autocast(self) -> AbstractContextManager[object]:
         """Around every pass through a network; losses are computed outside of it, from float32 numbers."""

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from vidtrans.train.recipe import Recipe
+from vidtrans.train.recipe import FOLLOWS, Recipe
 
 
 def recipe_text(recipe: Recipe) -> str:
     """TOML that `load_recipe` reads as the same recipe. Keys that are off (None) are left out."""
     net = recipe.net_config().to_json()
-    follows = ("domains", "trained_size")  # from the other tables
-    table = {**recipe.to_json(), "net": {key: value for key, value in net.items() if key not in follows}}
+    table = {**recipe.to_json(), "net": {key: value for key, value in net.items() if key not in FOLLOWS}}
     domains = table.pop("domains")
     lines = [f"{key} = {_value(value)}" for key, value in table.items() if not isinstance(value, dict)]
     for row in domains:

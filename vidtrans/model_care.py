@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 
@@ -13,6 +14,7 @@ from vidtrans.errors import InputError, OutputError, UsageError
 from vidtrans.files import write_atomically
 from vidtrans.model_library import checked_hash, file_hash, find_model, recorded_hash
 from vidtrans.nets.contract import direction, padded_size
+from vidtrans.nets.translating import translated
 
 _OPENVINO_PRECISIONS = ("fp32", "fp16")
 
@@ -51,7 +53,7 @@ def verify_model(
 
 @torch.no_grad()
 def try_out(model: Model) -> list[tuple[str, str]]:
-    """One small frame from every domain into every domain; returns the pairs.
+    """One small frame from every domain into every domain that it can go to; returns the pairs.
 
     Raises:
         InputError: a picture comes out that is none.
@@ -61,9 +63,10 @@ def try_out(model: Model) -> list[tuple[str, str]]:
     frame = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0)) * 2.0 - 1.0
     pairs = []
     for source in net.domains:
-        z = net.encode(frame, source.name)
         for target in net.domains:
-            picture = net.decode(z, target.name)
+            if source == target and not net.shares_latent:
+                continue
+            picture = translated(net, frame, source.name, target.name)
             if picture.shape != frame.shape or not bool(torch.isfinite(picture).all()) or picture.abs().max() > 1.001:
                 raise InputError(f"the model makes no picture of a frame from {source.name} to {target.name}")
             pairs.append((source.name, target.name))
@@ -103,7 +106,7 @@ def export_onnx(name: str, folder: Path, to: str | None, from_: str | None, prec
 
     if precision not in ELEMENT_TYPES:
         raise UsageError(f"ONNX is exported in {', '.join(ELEMENT_TYPES)}, not in {precision}")
-    net = load_model(name).net
+    net = _with_halves(name)
     domains = direction(net.domains, to, from_)
     written = []
     for part in ("encode_lifts", "finish"):
@@ -136,7 +139,7 @@ def export_openvino(
         raise UsageError(reason)
     import openvino
 
-    net = load_model(name).net
+    net = _with_halves(name)
     width, height = size or net.sizes.trained
     halves = converted(net, direction(net.domains, to, from_), padded_size(height, width, net.sizes))
     names = [f"{part}{suffix}" for part in ("encode_lifts", "finish") for suffix in (".xml", ".bin")]
@@ -150,6 +153,16 @@ def export_openvino(
     except (OSError, RuntimeError) as error:
         raise _unwritable(folder, error) from error
     return [folder / file for file in names]
+
+
+def _with_halves(name: str) -> Any:
+    net = load_model(name).net
+    if not net.shares_latent:
+        raise UsageError(
+            f"{name} is a {net.family}, which shares no latent space and so has no halves between which frames could "
+            "be blended; it is exported in half precision only"
+        )
+    return net
 
 
 def _unwritable(path: Path, error: Exception) -> OutputError:

@@ -18,7 +18,8 @@ def command(model: str, device: str, json_path: Path | None) -> None:
 
     MODEL is a name (vidtrans models list), a model file or a run folder. Prints pixel accuracy and IoU per class at
     keyframes and at the in-between instants of 8x from 7.5 frames a second, the picture-blind guess, and the
-    reconstruction's PSNR.
+    reconstruction's PSNR. A model without a shared latent space makes neither in-betweens nor reconstructions, and is
+    measured at keyframes alone.
     """
     import json
 

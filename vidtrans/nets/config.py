@@ -43,7 +43,7 @@ class NetConfig:
             one_of(field, getattr(self, field), allowed)
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)  # type: ignore[call-overload, no-any-return]  # subclasses are dataclasses
+        return asdict(self)  # type: ignore[call-overload]  # subclasses are dataclasses
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> Self:

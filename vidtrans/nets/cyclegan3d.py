@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vidtrans.errors import UsageError
-from vidtrans.nets.blocks import init_normal
+from vidtrans.nets.blocks import Padding, init_normal
 from vidtrans.nets.config import NetConfig
 from vidtrans.nets.contract import Domain, SizeFacts
 from vidtrans.nets.cyclegan import check_few, generator_of, way
@@ -86,7 +86,7 @@ class ClipNorm(nn.Module):
 
 def conv3d(inputs: int, outputs: int, kernel: int, stride: int = 1, *, reflect: bool) -> nn.Conv3d:
     """A convolution that a norm follows, same in all three axes."""
-    mode = "reflect" if reflect else "zeros"
+    mode: Padding = "reflect" if reflect else "zeros"
     return nn.Conv3d(inputs, outputs, kernel, stride, kernel // 2, bias=False, padding_mode=mode)
 
 

@@ -52,6 +52,7 @@ class Heads(nn.Module):
         if not self.has_scores(domain):
             return out
         if out.ndim == 5:
-            return self.colour(out.flatten(0, 1), domain).unflatten(0, out.shape[:2])
+            frames = self.colour(out.flatten(0, 1), domain)
+            return frames.reshape(*out.shape[:2], *frames.shape[1:])
         palette: Tensor = getattr(self, f"palette_{domain}")
         return torch.einsum("bkhw,kc->bchw", out.float().softmax(1), palette)

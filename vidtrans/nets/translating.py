@@ -26,15 +26,21 @@ def translated(net: Any, x: Tensor, source: str, target: str) -> Tensor:
     Returns:
         the same shape, in [-1, 1].
     """
+    return net.colour(translated_raw(net, x, source, target), target)
+
+
+def translated_raw(net: Any, x: Tensor, source: str, target: str) -> Tensor:
+    """`translated` as the net's last layer gives it: (B, 3, H, W), or (B, K, H, W) class scores; of clips with T."""
     clip = frames_at_once(net)
     if clip > 1:
         if x.ndim == 4:
             still = x.unsqueeze(1).expand(-1, clip, -1, -1, -1)
-            return translated(net, still, source, target)[:, clip // 2]
-        made = in_windows(x.unbind(1), lambda window: net.translate(window, source, target), clip)
-        return net.colour(torch.stack(list(made), 1), target)
+            return translated_raw(net, still, source, target)[:, clip // 2]
+        windows = in_windows(x.unbind(1), lambda window: net.translate(window, source, target), clip)
+        return torch.stack(list(windows), 1)
     if x.ndim == 5:
-        return translated(net, x.flatten(0, 1), source, target).unflatten(0, x.shape[:2])
+        made = translated_raw(net, x.flatten(0, 1), source, target)
+        return made.reshape(*x.shape[:2], *made.shape[1:])
     if net.shares_latent:
-        return net.decode(net.encode(x, source), target)
-    return net.colour(net.translate(x, source, target), target)
+        return net.finish(net.lift(net.encode(x, source), target), target)
+    return net.translate(x, source, target)

@@ -1,4 +1,4 @@
-"""Clips for nets that translate several frames at once: overlapping windows, blended where they meet (docs/method.md V5).
+"""Clips for nets that translate several frames at once: overlapping windows, blended where they meet (method V5).
 
 Windows of `clip` frames begin every clip - overlap frames, from the first frame of a video on; after its last frame
 that one is repeated until the last window is full. A frame that several windows have translated becomes their mean,
