@@ -21,8 +21,9 @@ from typing import Any
 from vidtrans.checkpoint import load_model
 from vidtrans.gaps import Moving, Tracker
 from vidtrans.measuring import machine
+from vidtrans.opening import composers_of, started_engine
 from vidtrans.options import UpsampleOptions
-from vidtrans.pipeline import Network, composers_of, run, started_engine
+from vidtrans.pipeline import Network, run
 from vidtrans.stages import cores
 from vidtrans.timeline import pair
 from vidtrans.train.clip import render_clip
@@ -54,7 +55,7 @@ def alone(options: UpsampleOptions) -> dict[str, tuple[float, float]]:
         plans = plan_outputs(reader.info, model.net.domains, options)
         writers = list(open_outputs(reader.info, plans, options))
         engine, _ = started_engine(model, source, reader.info, options, print)
-        composers = composers_of(model, engine, reader.info, plans, options)
+        composers = composers_of(model, source, reader.info, plans, options)
         network = Network(engine)
         intervals = watch("read", lambda: list(pair(reader, options.factor)))
         tracker = Tracker(moving=options.motion == "flow", cut_threshold=options.cut_threshold)

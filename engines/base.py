@@ -28,6 +28,7 @@ class BaseEngine(ABC):
     Args:
         net: a net of the contract in nets/contract.py.
         source: the input's domain; targets: the domains to translate into.
+        decode_source: whether the source domain is decoded, too.
         working_size: (width, height) in pixels the network sees (padded up to what it takes).
         device: a torch device, which holds Features and what `between` gives.
         precision: what really runs.
@@ -43,8 +44,10 @@ class BaseEngine(ABC):
         working_size: tuple[int, int],
         device: str,
         precision: str,
+        decode_source: bool = True,
     ) -> None:
-        self.domains = (source, *targets)
+        self.source = source
+        self.domains = (source, *targets) if decode_source else tuple(targets)
         self.working_size = working_size
         self.device = device
         self.precision = precision

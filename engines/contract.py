@@ -53,10 +53,13 @@ class Gap:
 class Engine(Protocol):
     """One model on one device, for one source domain and any number of target domains.
 
+    Made by `open_engine(name, net, source, targets, working_size, device=..., precision=...)`.
+
     Attributes:
         name, device, precision: in words, for the user; the precision is what really runs, never "auto".
         notes: fallbacks and refusals the user should hear of, complete once the engine is made.
-        domains: the domains every gap is decoded in, the source first.
+        domains: the domains every gap is decoded in, the source first, unless the engine was made with
+            `decode_source=False`: a translation alone needs no picture of its own input.
         working_size: (width, height) in pixels of what `between` gives.
         gaps_at_once: how many gaps the engine likes to get in one call of `between`.
     """

@@ -72,6 +72,8 @@ class CudaEngine(GapGraphEngine):
         precision: str = "auto",
         samples: Samples | None = None,
         report: Report | None = None,
+        *,
+        decode_source: bool = True,
     ) -> None:
         if precision not in ("auto", *TYPES):
             raise UsageError(f"the cuda engine has no --precision {precision}; it has {', '.join(TYPES)}")
@@ -81,7 +83,7 @@ class CudaEngine(GapGraphEngine):
         on_gpu = torch.device(device).type == "cuda"
         if precision == "auto":
             precision = "bf16" if not on_gpu or torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
-        super().__init__(net, source, targets, working_size, device, precision)
+        super().__init__(net, source, targets, working_size, device, precision, decode_source)
         self._type = TYPES[precision]
         self._uploads = torch.cuda.Stream(device) if on_gpu else None  # type: ignore[no-untyped-call]
         self._unfinished: deque[torch.cuda.Event] = deque()
@@ -90,7 +92,7 @@ class CudaEngine(GapGraphEngine):
         own = own.to(memory_format=torch.channels_last)
         if self._no_triton is None:
             fuse_norms(own)
-        self._encoder = EncodeLifts(own, self.domains)
+        self._encoder = EncodeLifts(own, self.domains, source)
         self._decoder = Finish(own, self.domains)
         self._blend_decoder = Finish(own, self.domains, normed=self._fused)
         self._rows = self._rows_that_fit()

@@ -58,8 +58,9 @@ class GapGraphEngine(BaseEngine):
         working_size: tuple[int, int],
         device: str,
         precision: str,
+        decode_source: bool = True,
     ) -> None:
-        super().__init__(net, source, targets, working_size, device, precision)
+        super().__init__(net, source, targets, working_size, device, precision, decode_source)
         self._no_triton = latents_triton.why_unavailable(device)
         self._fused = self._no_triton is None and net.lift_norm == "instance_relu"
         if self._no_triton is not None:

@@ -13,15 +13,19 @@ from torch import Tensor, nn
 
 
 class EncodeLifts(nn.Module):
-    """x (B, 3, H, W) of the source domain -> lifted features (B, C, h, w), one tensor for each domain."""
+    """x (B, 3, H, W) of the source domain -> lifted features (B, C, h, w), one tensor for each domain.
 
-    def __init__(self, net: Any, domains: Sequence[str]) -> None:
+    source: None: the first of the domains.
+    """
+
+    def __init__(self, net: Any, domains: Sequence[str], source: str | None = None) -> None:
         super().__init__()
         self.net = net
         self._domains = tuple(domains)
+        self._source = source or self._domains[0]
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        z = self.net.encode(x, self._domains[0])
+        z = self.net.encode(x, self._source)
         return tuple(self.net.lift(z, domain) for domain in self._domains)
 
 

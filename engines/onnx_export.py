@@ -41,15 +41,17 @@ class Graph:
 
     Attributes:
         net: of the contract in nets/contract.py, in float32.
-        domains: the source first; one output for each.
+        domains: one output for each.
         part: "encode_lifts"; "finish"; "finish_normed", which starts after the first instance norm and ReLU.
         precision: a name in ELEMENT_TYPES.
+        source: the domain of the frames; None: the first of the domains.
     """
 
     net: Any
     domains: tuple[str, ...]
     part: str
     precision: str
+    source: str | None = None
 
     @property
     def input_names(self) -> list[str]:
@@ -67,7 +69,15 @@ class Graph:
         it need not export.
         """
         digest = hashlib.sha256()
-        facts = [self.net.family, self.net.config.to_json(), self.domains, self.part, self.precision, OPSET]
+        facts = [
+            self.net.family,
+            self.net.config.to_json(),
+            self.source,
+            self.domains,
+            self.part,
+            self.precision,
+            OPSET,
+        ]
         versions = {name: _version(name) for name in ("torch", "onnxscript", "onnx")}
         digest.update(json.dumps([facts, versions], sort_keys=True).encode())
         sources = [*sorted(Path(next(iter(vidtrans.nets.__path__))).glob("*.py")), Path(modules.__file__)]
@@ -82,7 +92,7 @@ class Graph:
         """(C, h, w) of the lifted features of frames of this size in pixels, one the net takes."""
         with torch.no_grad(), torch.device("meta"):
             on_meta = copy.deepcopy(self.net).to("meta")
-            (a, *_) = EncodeLifts(on_meta, self.domains)(torch.empty(1, 3, height, width))
+            (a, *_) = EncodeLifts(on_meta, self.domains, self.source)(torch.empty(1, 3, height, width))
         return tuple(a.shape[1:])
 
     @cached_property
@@ -103,7 +113,7 @@ class Graph:
         height, width = (step * (-(-net.sizes.minimum // step) + more) for more in (2, 5))
         if self.part == "encode_lifts":
             inputs = [torch.zeros(2, 3, height, width)]
-            half: nn.Module = EncodeLifts(net, self.domains)
+            half: nn.Module = EncodeLifts(net, self.domains, self.source)
         else:
             shape = self.lifted_shape(height, width)
             # As many tensors as inputs: the exporter would take the same one twice for one input.

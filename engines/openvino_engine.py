@@ -82,13 +82,15 @@ class OpenVinoEngine(BaseEngine):
         samples: Samples | None = None,
         report: Report | None = None,
         int8_unchecked: bool = False,
+        *,
+        decode_source: bool = True,
     ) -> None:
         if precision not in ("auto", *PRECISIONS):
             raise UsageError(f"the openvino engine has no --precision {precision}; it has fp32, bf16 and int8")
         reason = unusable(device)
         if reason is not None:
             raise DeviceError(f"{reason}; try --device cpu") if device != "cpu" else UsageError(reason)
-        super().__init__(net, source, targets, working_size, device, precision)
+        super().__init__(net, source, targets, working_size, device, precision, decode_source)
         self._compiler = Compiler()
         fastest = "bf16" if self._compiler.has_bf16 else "fp32"
         if precision == "bf16" and fastest != "bf16":
@@ -116,7 +118,7 @@ class OpenVinoEngine(BaseEngine):
         kept = load_entry(path)
         halves = None if kept is None else self._compiler.imported(kept[0], HINTS[precision])
         if halves is None:
-            encoder, finish = converted(net, self.domains, self.padded_size)
+            encoder, finish = converted(net, self.domains, self.padded_size, self.source)
             halves = self._compiler.compiled(encoder, finish, HINTS[precision])
             self._keep(path, halves, {})
         return halves
@@ -146,9 +148,10 @@ class OpenVinoEngine(BaseEngine):
             if halves is not None or not blobs:
                 self.notes.append(facts["note"] if halves is not None else Warn(facts["note"]))
                 return halves
-        models = converted(net, self.domains, self.padded_size)
+        models = converted(net, self.domains, self.padded_size, self.source)
         trial = openvino_int8.best(
             net,
+            self.source,
             self.domains,
             self._prepare(frames),
             models,
@@ -164,7 +167,7 @@ class OpenVinoEngine(BaseEngine):
     def _entry(self, weights: str, precision: str, *more: object) -> Path:
         """Where the compiled models are kept that this very engine would make."""
         versions = [CONVERSION, version_of("openvino"), torch.__version__]
-        facts = [weights, self.domains, self.padded_size, precision, versions, self._compiler.cpu, more]
+        facts = [weights, self.source, self.domains, self.padded_size, precision, versions, self._compiler.cpu, more]
         digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
         height, width = self.padded_size
         return cache_folder() / "openvino" / f"{precision}-{width}x{height}-{digest[:32]}.safetensors"
@@ -192,6 +195,7 @@ class Half:
         self._compiled = compiled
         self._request = compiled.create_infer_request()
         self._shapes = [tuple(output.shape)[1:] for output in compiled.outputs]
+        self._unbound = _without_memory(compiled)
         self.precision = _running_precision(compiled)
 
     def __call__(self, *inputs: Tensor) -> list[Tensor]:
@@ -206,8 +210,11 @@ class Half:
                 for number, source in enumerate(sources):
                     self._request.set_input_tensor(number, self._tensor(source[row : row + 1], shared_memory=True))
                 for number, target in enumerate(targets):
-                    self._request.set_output_tensor(number, self._tensor(target[row : row + 1], shared_memory=True))
+                    if number not in self._unbound:
+                        self._request.set_output_tensor(number, self._tensor(target[row : row + 1], shared_memory=True))
                 self._request.infer()
+                for number in self._unbound:
+                    targets[number][row] = self._request.get_output_tensor(number).data[0]
         return outputs
 
     def blob(self) -> bytes:
@@ -264,12 +271,17 @@ class Compiler:
         return Halves(Half(encoder), Half(finish))
 
 
-def converted(net: Any, domains: Sequence[str], padded_size: tuple[int, int]) -> tuple[Any, Any]:
-    """Encoder with lifts, and finish, as models of OpenVINO for one picture of (height, width)."""
+def converted(
+    net: Any, domains: Sequence[str], padded_size: tuple[int, int], source: str | None = None
+) -> tuple[Any, Any]:
+    """Encoder with lifts, and finish, as models of OpenVINO for one picture of (height, width).
+
+    source: None: the first of the domains.
+    """
     # The lift as a padded convolution: in bf16 both lifts and the encoder take 73 ms in place of 98, in fp32 the same;
     # and int8 has no transposed convolutions of kernel 8.
     net = with_padded_lifts(net).requires_grad_(False)
-    encoder = _converted(EncodeLifts(net, domains), [(1, 3, *padded_size)])
+    encoder = _converted(EncodeLifts(net, domains, source), [(1, 3, *padded_size)])
     finish = _converted(Finish(net, domains), [tuple(output.shape) for output in encoder.outputs])
     return encoder, finish
 
@@ -325,6 +337,23 @@ def version_of(distribution: str) -> str:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
         return ""
+
+
+def _without_memory(compiled: Any) -> list[int]:
+    """The outputs for which OpenVINO does not write to memory that it is given (measured, 2026.4).
+
+    They are inputs, as where pictures pass through a PixelSpace, or several are one and the same.
+    """
+    results = compiled.get_runtime_model().get_results()
+    origins = {result.friendly_name: result.input_value(0).get_node() for result in results}
+    shared = Counter(node.friendly_name for node in origins.values())
+    found = []
+    for number, output in enumerate(compiled.outputs):
+        origin = origins[output.get_node().friendly_name]
+        is_input = origin.get_rt_info()["layerType"].astype(str) == "Input"
+        if is_input or shared[origin.friendly_name] > 1:
+            found.append(number)
+    return found
 
 
 def _running_precision(compiled: Any) -> str:

@@ -74,6 +74,7 @@ class Trial:
 @torch.inference_mode()
 def best(
     net: Any,
+    source: str,
     domains: Sequence[str],
     x: Tensor,
     models: tuple[Any, Any],
@@ -86,7 +87,7 @@ def best(
 
     Args:
         net: in float32, the reference.
-        domains: the source first.
+        source: the domain of the frames; domains: what they are decoded in.
         x: frames (B, 3, H, W) in [-1, 1] as the network takes them.
         models: encoder with lifts, and finish, in OpenVINO's float32.
         compiled: makes such a pair ready to run.
@@ -102,8 +103,8 @@ def best(
     calibration, check = (x[0::2], x[1::2]) if len(x) >= 4 else (x, x)
     most = max(2, PIXELS // (x.shape[-2] * x.shape[-1]))
     calibration, check = calibration[:most], check[:most]
-    lifted = _lifted(net, domains, calibration)
-    reference = _finished(net, domains, _lifted(net, domains, check))
+    lifted = _lifted(net, source, domains, calibration)
+    reference = _finished(net, domains, _lifted(net, source, domains, check))
     # Two trials share a finish, and calibrating it is what takes long.
     encoder_in = cache(lambda activations: quantised(models[0], [[row] for row in calibration], activations))
     finish_in = cache(lambda activations: quantised(models[1], list(zip(*lifted, strict=True)), activations))
@@ -156,9 +157,9 @@ def _classes(net: Any, domain: str, out: Tensor) -> Tensor:
     return torch.from_numpy(domain_named(net.domains, domain).colours.nearest(rgb))
 
 
-def _lifted(net: Any, domains: Sequence[str], x: Tensor) -> list[Tensor]:
+def _lifted(net: Any, source: str, domains: Sequence[str], x: Tensor) -> list[Tensor]:
     """Per domain the features of the frames and of the in-betweens of neighbours."""
-    z = torch.cat([net.encode(row.unsqueeze(0), domains[0]) for row in x])
+    z = torch.cat([net.encode(row.unsqueeze(0), source) for row in x])
     return [_with_in_betweens(net.lift(z, domain)) for domain in domains]
 
 

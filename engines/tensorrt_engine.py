@@ -72,19 +72,21 @@ class TensorRTEngine(GapGraphEngine):
         precision: str = "auto",
         samples: Samples | None = None,
         report: Report | None = None,
+        *,
+        decode_source: bool = True,
     ) -> None:
         precision = checked_precision(precision)
         reason = unusable(device)
         if reason is not None:
             raise DeviceError(f"{reason}; or try another --engine")
-        super().__init__(net, source, targets, working_size, device, precision)
+        super().__init__(net, source, targets, working_size, device, precision, decode_source)
         self._type = ELEMENT_TYPES[precision]
         height, width = self.padded_size
         self._rows = tensorrt_plans.batch_limit(height, width)
         self.gaps_at_once = max(1, min(8, self._rows // 8))
         target = tensorrt_plans.target_of(device)
         parts = ("encode_lifts", "finish_normed" if self._fused else "finish")
-        jobs = [Job(Graph(net, self.domains, part, precision), height, width, target) for part in parts]
+        jobs = [Job(Graph(net, self.domains, part, precision, source), height, width, target) for part in parts]
         cache = PlanCache()
         with on_device(device):  # plans are built and loaded on the current GPU
             plans = [job.plan(cache, report) for job in jobs]
@@ -181,8 +183,16 @@ def relative_error(engine: BaseEngine, net: Any) -> float:
     from vidtrans.engines.torch_engine import TorchEngine
 
     frames = _test_frames(engine.working_size)
-    source, *targets = engine.domains
-    reference = TorchEngine(copy.deepcopy(net), source, targets, engine.working_size, engine.device, "fp32")
+    targets = [domain for domain in engine.domains if domain != engine.source]
+    reference = TorchEngine(
+        copy.deepcopy(net),
+        engine.source,
+        targets,
+        engine.working_size,
+        engine.device,
+        "fp32",
+        decode_source=len(targets) < len(engine.domains),
+    )
     results = []
     # Torch convolves float32 in TF32 by default on a GPU.
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False, fp32_precision="ieee"):

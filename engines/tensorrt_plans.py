@@ -133,7 +133,8 @@ class Job:
     def plan(self, cache: PlanCache, report: Report | None = None) -> Plan:
         """The plan, from the cache or built now."""
         facts, begin = self.facts, time.monotonic()
-        about = f"{self.graph.domains[0]} to {', '.join(self.graph.domains[1:])}"
+        source = self.graph.source or self.graph.domains[0]
+        about = f"{source} to {', '.join(domain for domain in self.graph.domains if domain != source)}"
         with heartbeat(f"building the TensorRT plan {facts.name}", report):
             data, built = cache.get(facts, self._build, about)
         return Plan(data, built, time.monotonic() - begin)

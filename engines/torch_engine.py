@@ -17,6 +17,13 @@ from vidtrans.errors import DeviceError, UsageError
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
+def autocast(device: str, precision: str) -> AbstractContextManager[object]:
+    """Convolutions inside compute in this precision, "fp32", "bf16" or "fp16"."""
+    if precision == "fp32":
+        return nullcontext()
+    return torch.autocast(torch.device(device).type, AUTOCAST[precision])
+
+
 def unusable(device: str) -> str | None:
     """Why this engine cannot run on the device; None: it can."""
     try:
@@ -49,36 +56,33 @@ class TorchEngine(BaseEngine):
         precision: str = "auto",
         samples: Samples | None = None,
         report: Report | None = None,
+        *,
+        decode_source: bool = True,
     ) -> None:
         precision = "fp32" if precision == "auto" else precision
         if precision not in ("fp32", *AUTOCAST):
             raise UsageError(f"the {self.name} engine has no --precision {precision}; it has fp32, bf16 and fp16")
-        super().__init__(net, source, targets, working_size, device, precision)
+        super().__init__(net, source, targets, working_size, device, precision, decode_source)
         reason = unusable(device)
         if reason is not None:
             raise DeviceError(f"{reason}; try --device cpu")
         net = net.to(device)
         self._layout = torch.contiguous_format if precision == "fp32" else torch.channels_last
         net = net.to(memory_format=self._layout)
-        self._encoder = self._made_ready(EncodeLifts(net, self.domains))
+        self._encoder = self._made_ready(EncodeLifts(net, self.domains, source))
         self._decoder = self._made_ready(Finish(net, self.domains))
 
     def _made_ready(self, module: torch.nn.Module) -> Any:
         return module
 
-    def _autocast(self) -> AbstractContextManager[object]:
-        if self.precision == "fp32":
-            return nullcontext()
-        return torch.autocast(torch.device(self.device).type, AUTOCAST[self.precision])
-
     def _encode_lifts(self, x: Tensor) -> dict[str, Tensor]:
-        with self._autocast():
+        with autocast(self.device, self.precision):
             lifted = self._encoder(x.contiguous(memory_format=self._layout))
         # Moving and blending are float32 arithmetic whatever the convolutions are.
         return dict(zip(self.domains, (a.float() for a in lifted), strict=True))
 
     def _finish(self, lifted: dict[str, Tensor]) -> dict[str, Tensor]:
         inputs = [lifted[domain].contiguous(memory_format=self._layout) for domain in self.domains]
-        with self._autocast():
+        with autocast(self.device, self.precision):
             outputs = self._decoder(*inputs)
         return dict(zip(self.domains, (out.float() for out in outputs), strict=True))

@@ -8,17 +8,18 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from vidtrans.dry_run import plan as plan
+    from vidtrans.runs import translate as translate
     from vidtrans.runs import upsample as upsample
 
-__all__ = ["__version__", "plan", "upsample"]
+__all__ = ["__version__", "plan", "translate", "upsample"]
 
 
 def __getattr__(name: str) -> Any:
     # Exported on first use: `vidtrans --help` and `import vidtrans` must not import torch.
-    if name == "upsample":
-        from vidtrans.runs import upsample
+    if name in ("translate", "upsample"):
+        from vidtrans import runs
 
-        return upsample
+        return getattr(runs, name)
     if name == "plan":
         from vidtrans.dry_run import plan
 

@@ -255,7 +255,7 @@ class Bench:
     def _some(self) -> Tensor:
         if self.clip is None:
             return self._frames()
-        from vidtrans.pipeline import footage_samples
+        from vidtrans.opening import footage_samples
 
         return footage_samples(self.clip)
 

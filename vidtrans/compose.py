@@ -67,7 +67,7 @@ class Composer:
         self,
         interval: Interval,
         decoded: Tensor,
-        left_source: Tensor,
+        left_source: Tensor | None,
         right_source: Tensor | None,
         motion: Fields | None = None,
     ) -> list[Frame]:
@@ -76,7 +76,8 @@ class Composer:
         Args:
             interval: keyframes and instants.
             decoded: (n, C, h, w), one for each instant's t, as an engine gives them.
-            left_source: (C, h, w), the left keyframe decoded into its own domain, the source.
+            left_source: (C, h, w), the left keyframe decoded into its own domain, the source; None will do where no
+                detail is carried.
             right_source: the same of the right one; None where the interval is held.
             motion: fields of the instants; None: detail stays where it is, as the blend in place does.
 
@@ -88,6 +89,7 @@ class Composer:
             planes = self._planes(decoded)
             own = self._keyframe(interval.left, device) if self._is_source or self._carry_detail else ()
             if self._carry_detail:
+                assert left_source is not None
                 detail = self._detail(interval, own, left_source, right_source, motion)
                 planes = tuple(plane + part for plane, part in zip(planes, detail, strict=True))
             # A keyframe passes through as it was read, or converted once where it does not fit.

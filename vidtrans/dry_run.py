@@ -16,9 +16,10 @@ from av.stream import Discard
 
 from vidtrans.checkpoint import Model, load_model
 from vidtrans.engines.contract import working_size
-from vidtrans.errors import UsageError
-from vidtrans.options import UpsampleOptions
-from vidtrans.pipeline import opened_reader, run, run_domains, source_domain
+from vidtrans.errors import UsageError, one_of
+from vidtrans.opening import opened_reader, ready_for, remarks_on_way, run_domains, source_domain, work_per_frame
+from vidtrans.options import JOBS, UpsampleOptions
+from vidtrans.pipeline import run
 from vidtrans.preflight import Measured, Plan, PlannedOutput, Work, close_trial, is_encoded, prepare, trial_stream
 from vidtrans.remarks import Remarks
 from vidtrans.resuming import why_not
@@ -40,30 +41,38 @@ _MOST_FRAMES = 33
 
 
 @overload
-def plan(input: str | Path, to: str | Sequence[str], **options: Any) -> Plan: ...
+def plan(input: str | Path, to: str | Sequence[str], *, job: str = "upsample", **options: Any) -> Plan: ...
 
 
 @overload
-def plan(input: Sequence[str | Path], to: str | Sequence[str], **options: Any) -> list[Plan]: ...
+def plan(
+    input: Sequence[str | Path], to: str | Sequence[str], *, job: str = "upsample", **options: Any
+) -> list[Plan]: ...
 
 
-def plan(input: str | Path | Sequence[str | Path], to: str | Sequence[str], **options: Any) -> Plan | list[Plan]:
+def plan(
+    input: str | Path | Sequence[str | Path], to: str | Sequence[str], *, job: str = "upsample", **options: Any
+) -> Plan | list[Plan]:
     """What `upsample` with the same arguments will do and take, of each input; the Python name of `--dry-run`.
+
+    job: "translate" tells the same of `translate`.
 
     Counts the input's frames and makes the first output frames for a few seconds, in memory.
 
     Raises:
         VidtransError: of those that the run would raise, each that is known before its first frame.
     """
+    one_of("job", job, tuple(JOBS))
     if isinstance(input, str | Path):
-        return plan_run(parsed_options(input, to, options))
-    return [plan_run(one) for one in parsed_batch(input, to, options)]
+        return plan_run(parsed_options(input, to, options, JOBS[job]))
+    return [plan_run(one) for one in parsed_batch(input, to, options, JOBS[job])]
 
 
 def plan_run(options: UpsampleOptions) -> Plan:
     """The same for options that are parsed."""
     model = load_model(options.model)
     source = source_domain(model, options)
+    model = ready_for(model, source)
     if isinstance(options.input, Path) and reopened(options.input) is None:
         raise UsageError(
             f"--dry-run reads the input more than once, and {spoken(options.input)} is a pipe, read only once; name a "
@@ -71,10 +80,10 @@ def plan_run(options: UpsampleOptions) -> Plan:
         )
     with opened_reader(options) as reader:
         info = reader.info
-        notes = [*reader.notes, *info.colour.remarks(info.pix_fmt)]
+        notes = [*remarks_on_way(model, options), *reader.notes, *info.colour.remarks(info.pix_fmt)]
     # What carries nothing has frames as even as its info says.
     spans = None if info.carry_from is None else frame_spans(info.carry_from, info)
-    work = _work(spans, info, options, model)
+    work = _work(spans, info, options, model, source)
     frames = None if work is None else work.frames_out
     plans = plan_outputs(info, run_domains(model, source, options), options)
     planned = prepare(info, plans, options, frames)
@@ -124,7 +133,7 @@ def frame_spans(path: Source, info: VideoInfo) -> list[tuple[Fraction, Fraction]
 
 
 def _work(
-    spans: list[tuple[Fraction, Fraction]] | None, info: VideoInfo, options: UpsampleOptions, model: Model
+    spans: list[tuple[Fraction, Fraction]] | None, info: VideoInfo, options: UpsampleOptions, model: Model, source: str
 ) -> Work | None:
     """None where nothing says how many frames there are."""
     size = options.size or working_size((info.width, info.height), model.net.sizes.trained[1])
@@ -135,7 +144,8 @@ def _work(
         length = 1 / info.average_rate
         spans = [(info.start_time + index * length, length) for index in range(info.frame_count)]
     frames_out, needed, between = _counted(spans, info, options.sampling)
-    return Work(len(spans), frames_out, needed, len(options.output_paths) * (needed + between), size, counted)
+    encodings, decodings = work_per_frame(model, source, options)
+    return Work(len(spans), frames_out, encodings * needed, decodings * (needed + between), size, counted)
 
 
 def _counted(spans: list[tuple[Fraction, Fraction]], info: VideoInfo, sampling: Sampling) -> tuple[int, int, int]:

@@ -25,7 +25,7 @@ class Moving:
     """An interval, its keyframes as colour.to_network_rgb gives them, and the motion between them if any.
 
     left, right: one array where the keyframes are equal; right is None where nothing leans on it.
-    report: of the segment that ends with it.
+    report: of the segment that ends with it. ends_scene: whether a cut that is held follows.
     """
 
     interval: Interval
@@ -33,6 +33,7 @@ class Moving:
     right: np.ndarray | None
     motion: Fields | None
     report: SegmentReport | None = None
+    ends_scene: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class _Gap:
     left: np.ndarray
     right: np.ndarray | None
     is_held: bool = False
+    is_cut: bool = False
     motion: Motion | None = None
 
 
@@ -89,7 +91,7 @@ class Tracker:
         times = [instant.t for instant in interval.instants]
         motion = None if gap.motion is None or interval.is_held else gap.motion.at(times)
         report = self._report(interval) if interval.ends_segment else None
-        return Moving(interval, gap.left, gap.right, motion, report)
+        return Moving(interval, gap.left, gap.right, motion, report, gap.is_cut and not interval.goes_on)
 
     def _report(self, interval: Interval) -> SegmentReport:
         """Of the segment that ends with this interval."""
@@ -121,7 +123,7 @@ class Tracker:
             self.cuts += 1
             self._cuts.append((interval.index + interval.repeats + 1, interval.right.time, value))
             if self._holds_cuts:
-                return _Gap(frames, left, right, is_held=True)
+                return _Gap(frames, left, right, is_held=True, is_cut=True)
         if not self._moving:
             return _Gap(frames, left, right)
         motion = estimate(*pictures)

@@ -1,4 +1,4 @@
-"""What `vidtrans upsample` is told: a frozen dataclass that checks itself; the defaults stand here only."""
+"""What `vidtrans upsample` and `translate` are told: frozen dataclasses that check themselves, with all defaults."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from numbers import Rational
 from pathlib import Path
-from typing import get_args
+from typing import Any, ClassVar, get_args
 
 from vidtrans.errors import UsageError
 from vidtrans.targets import for_each, target_names
@@ -22,6 +22,7 @@ from vidtrans.video.names import BOTH_FORMATS, STDOUT, out_format, output_path
 
 DEFAULT_MODEL = "street"
 DEFAULT_FACTOR = 8
+DEFAULT_CUT_THRESHOLD = 0.76  # benchmarks/cuts.py
 DETAILS = ("keyframes", "none")
 MOTIONS = ("flow", "none")
 CUTS = ("hold", "blend")
@@ -124,7 +125,7 @@ class UpsampleOptions:
     detail_to: str = "keyframes"
     motion: str = "flow"
     cuts: str = "hold"
-    cut_threshold: float = 0.76
+    cut_threshold: float = DEFAULT_CUT_THRESHOLD
     dedup: bool = False
     dedup_tolerance: float = 0.0
     color_matrix: str | None = None
@@ -137,6 +138,12 @@ class UpsampleOptions:
     strict: bool = False
     encoder: EncoderOptions = field(default_factory=EncoderOptions)
     encoder_to: EncoderOptions | Mapping[str, EncoderOptions | None] | None = None
+
+    # The command; whether its first output is the input, up-converted; and the options that speak of translations.
+    command: ClassVar[str] = "upsample"
+    writes_source: ClassVar[bool] = True
+    out_to: ClassVar[str] = "--out-to"
+    out_format_said: ClassVar[str] = "--out-format-to"
 
     def __post_init__(self) -> None:
         if self.fps is None and self.factor is None:
@@ -193,13 +200,13 @@ class UpsampleOptions:
         object.__setattr__(self, "out_format", out_format(self.out_format, "--out-format"))
         if len(self.targets) > 1 and isinstance(self.output_to, str | Path):
             raise UsageError(
-                f"--out-to {self.output_to} is one name for {len(self.targets)} translations; give each its own, such "
-                f"as --out-to {self.targets[0]}={self.output_to}"
+                f"{self.out_to} {self.output_to} is one name for {len(self.targets)} translations; give each its own, "
+                f"such as {self.out_to} {self.targets[0]}={self.output_to}"
             )
-        paths = for_each(self.output_to, self.targets, "--out-to")
+        paths = for_each(self.output_to, self.targets, self.out_to)
         object.__setattr__(self, "output_to", {name: output_path(path) for name, path in paths.items()})
-        formats = for_each(self.out_format_to, self.targets, "--out-format-to")
-        known = {name: out_format(value, "--out-format-to") for name, value in formats.items()}
+        formats = for_each(self.out_format_to, self.targets, self.out_format_said)
+        known = {name: out_format(value, self.out_format_said) for name, value in formats.items()}
         object.__setattr__(self, "out_format_to", known)
         encoders = for_each(self.encoder_to, self.targets, "the encoder of a translation")
         object.__setattr__(self, "encoder_to", encoders)
@@ -213,7 +220,7 @@ class UpsampleOptions:
             if path == STDOUT and absolute in seen:
                 raise UsageError("only one video can go to standard output; --mux both writes all into one stream")
             if absolute in seen and str(path) != os.devnull:
-                raise UsageError(f"two outputs would be {path}; give --out-to another name")
+                raise UsageError(f"two outputs would be {path}; give {self.out_to} another name")
             seen[absolute] = path
 
     @property
@@ -256,28 +263,96 @@ class UpsampleOptions:
 
     @property
     def output_paths(self) -> tuple[Path, ...]:
-        """Where the up-converted input and its translations go."""
+        """Where the up-converted input, if it is written, and its translations go."""
         # A container that cannot be written is replaced; MP4 plays everywhere.
         suffix = self.input.suffix if self.input.suffix.lower() in (".mp4", ".mkv", ".mov") else ".mp4"
-        # A slash cannot be in a name.
-        rate = f"x{self.factor}" if self.factor is not None else f"{self.fps}fps"
+        named = for_each(self.output_to, self.targets, self.out_to)
         if isinstance(self.input, Path):
-            base = default_base(self.input, None if self.output is None else Path(self.output))
+            first = self.output if self.writes_source or self.mux == "both" else next(iter(named.values()), None)
+            base = default_base(self.input, None if first is None else Path(first))
         else:
             base = self.input.with_name(self.input.stem)
         if self.out_dir is not None:
             base = Path(self.out_dir, base.name)
-        stem = f"{base.name}.{rate.replace('/', '-')}{'.slowmo' if self.slowmo else ''}"
+        stem = f"{base.name}{self._said_in_names}"
         if self.mux == "both":
             extension = BOTH_FORMATS.get(self.out_format or "", ".mkv")
             both = Path(self.output or base.with_name(f"{stem}.both{extension}"))
-            return (both,) * (1 + len(self.targets))
+            return (both,) * (self.writes_source + len(self.targets))
         suffix_to = ".mkv" if self.labels == "index" else suffix
-        named = for_each(self.output_to, self.targets, "--out-to")
+        source = (Path(self.output or base.with_name(f"{stem}{suffix}")),) if self.writes_source else ()
         return (
-            Path(self.output or base.with_name(f"{stem}{suffix}")),
+            *source,
             *(Path(named.get(name) or base.with_name(f"{stem}.{name}{suffix_to}")) for name in self.targets),
         )
+
+    @property
+    def _said_in_names(self) -> str:
+        # A slash cannot be in a name.
+        rate = f"x{self.factor}" if self.factor is not None else f"{self.fps}fps"
+        return f".{rate.replace('/', '-')}{'.slowmo' if self.slowmo else ''}"
+
+
+@dataclass(frozen=True)
+class TranslateOptions(UpsampleOptions):
+    """One run of `vidtrans translate`: as many frames as the input has, and the translations alone.
+
+    What is said of in-betweens is settled and cannot be given. `encoder` is of all outputs, and `encoder_to` of some of
+    them; `output` and `out_format` name the one file or stream of mux "both" only (see `named_as_translations`).
+    """
+
+    factor: Fraction | float | None = field(default=Fraction(1), init=False)
+    fps: Fraction | float | None = field(default=None, init=False)
+    slowmo: bool = field(default=False, init=False)
+    tail: Tail = field(default="hold", init=False)
+    detail: str = field(default="none", init=False)
+    motion: str = field(default="none", init=False)
+    cuts: str = field(default="hold", init=False)
+    cut_threshold: float = field(default=DEFAULT_CUT_THRESHOLD, init=False)
+    dedup: bool = field(default=False, init=False)
+    dedup_tolerance: float = field(default=0.0, init=False)
+
+    command: ClassVar[str] = "translate"
+    writes_source: ClassVar[bool] = False
+    out_to: ClassVar[str] = "-o"
+    out_format_said: ClassVar[str] = "--out-format"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.mux == "both" and len(self.targets) == 1:
+            raise UsageError(f"--mux both joins several translations, and --to names one, {self.targets[0]}")
+
+    def encoder_of(self, target: str) -> EncoderOptions:
+        return super().encoder_of(target) or self.encoder
+
+    @property
+    def _said_in_names(self) -> str:
+        return ""
+
+
+JOBS = {job.command: job for job in (UpsampleOptions, TranslateOptions)}
+
+
+def named_as_translations(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of `translate` by the names of TranslateOptions' fields.
+
+    All that it writes are translations, so its `output` and `out_format` are what `upsample` calls `output_to` and
+    `out_format_to`; with mux "both" they are of the one file that takes all.
+
+    Raises:
+        UsageError: with mux "both" there are several names for the one file.
+    """
+    renamed = {"output": "output_to", "out_format": "out_format_to"}
+    if given.get("mux") != "both":
+        return {renamed.get(name, name): value for name, value in given.items()}
+    options = dict(given)
+    for name, option in (("output", "-o"), ("out_format", "--out-format")):
+        if isinstance(said := options.get(name), Mapping):
+            values = set(said.values())
+            if len(values) > 1:
+                raise UsageError(f"--mux both writes all translations into one file; give one {option}")
+            options[name] = next(iter(values), None)
+    return options
 
 
 def _exact(name: str, value: object) -> Fraction | None:

@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
-from itertools import chain, islice
-from pathlib import Path
+from itertools import chain
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from vidtrans.checkpoint import Model, load_model
+from vidtrans.clips import Clips
 from vidtrans.compose import Composer
-from vidtrans.engines import choose, open_engine
-from vidtrans.engines.contract import Engine, Features, Gap, working_size
-from vidtrans.errors import UsageError
+from vidtrans.engines.contract import Engine, Features, Gap
 from vidtrans.gaps import Moving, Tracker
 from vidtrans.latents import Fields
-from vidtrans.nets.contract import Domain, domain_named
+from vidtrans.opening import (
+    clip_length,
+    composers_of,
+    opened_reader,
+    ready_for,
+    remarks_on_way,
+    run_domains,
+    source_domain,
+    started_engine,
+)
 from vidtrans.options import UpsampleOptions
 from vidtrans.preflight import prepare
 from vidtrans.remarks import Remarks
@@ -39,17 +46,11 @@ from vidtrans.resuming import (
 from vidtrans.stages import Ahead, Sink, StageClock, batched, mapped, timed
 from vidtrans.summary import Summary
 from vidtrans.timeline import Interval, in_segments, pair, pair_runs
-from vidtrans.video.colour import to_uint8_rgb
-from vidtrans.video.colour_names import NOTHING_TOLD, Told
 from vidtrans.video.contract import Cancellable, Output
 from vidtrans.video.frame import Frame
-from vidtrans.video.input_form import SAYS_ITSELF, InputForm, reopened, spoken
-from vidtrans.video.local_file import DEFAULT_MAX_PIXELS, Source
 from vidtrans.video.output import open_outputs
-from vidtrans.video.output_plan import OutputPlan, plan_outputs
+from vidtrans.video.output_plan import plan_outputs
 from vidtrans.video.seam import SegmentReport
-from vidtrans.video.source import FrameSource, open_source
-from vidtrans.video.video_info import VideoInfo
 
 # Input frames to a segment. Fewer would cost the encoders more (each segment begins with a whole picture), more would
 # lose more work when a run is stopped.
@@ -60,7 +61,7 @@ SEGMENT_FRAMES = 64
 class Decoded:
     """An interval and what the engine made of it: per domain (n, C, h, w), and the keyframes' own decodings.
 
-    report: of the segment that ends with it.
+    report, ends_scene: as of Moving.
     """
 
     interval: Interval
@@ -69,6 +70,7 @@ class Decoded:
     right: dict[str, Tensor] | None
     motion: Fields | None
     report: SegmentReport | None = None
+    ends_scene: bool = False
 
 
 def run(
@@ -91,7 +93,7 @@ def run(
     summary = summary or Summary(options.output_paths)
     model = model or load_model(options.model)
     source = source_domain(model, options)
-    domains = run_domains(model, source, options)
+    model, domains = ready_for(model, source), run_domains(model, source, options)
     summary.domains, summary.model = tuple(domain.name for domain in domains), model.sha256
     clock = StageClock()
     remarks = Remarks(announce, strict=options.strict)
@@ -111,12 +113,17 @@ def run(
         stack.push(partial(keep_shared_segments, outputs, announce))
         reports = continued_segments(outputs)
         engine, reason = started_engine(model, source, reader.info, options, announce)
-        composers = composers_of(model, engine, reader.info, plans, options)
+        composers = composers_of(model, source, reader.info, plans, options)
         summary.engine, summary.device, summary.precision = engine.name, engine.device, engine.precision
         announce(f"engine {engine.name} on {engine.device}, {engine.precision} ({reason})")
         if model.bundled:
             announce(f"model trained on {model.bundled}; other footage needs vidtrans train")
-        for notes in (engine.notes, reader.notes, *(output.notes for output in outputs)):
+        for notes in (
+            remarks_on_way(model, options),
+            engine.notes,
+            reader.notes,
+            *(output.notes for output in outputs),
+        ):
             remarks.follow(notes)
         remarks.add(*reader.info.colour.remarks(reader.info.pix_fmt))
         frames, seconds = reader.info.frame_count, reader.info.duration
@@ -148,16 +155,19 @@ def run(
             read = stages.enter_context(Ahead("read", intervals, _interval_bytes))
             moving = stages.enter_context(Ahead("motion", mapped("motion", tracker, read, clock), _moving_bytes))
             batches = mapped("network", Network(engine), batched(moving, engine.gaps_at_once, ends_segment), clock)
-            decoded = stages.enter_context(Ahead("network", chain.from_iterable(batches), _decoded_bytes))
+            decoded: Iterable[Decoded] = chain.from_iterable(batches)
+            if clip_length(model) > 1:
+                decoded = Clips(model.net, options.targets, engine, clock, keep_source=options.writes_source)(decoded)
+            finished = stages.enter_context(Ahead("network", decoded, _decoded_bytes))
             sinks = [
                 stages.enter_context(
-                    Sink(f"output {name}", Finisher(name, engine.domains[0], composer, output, clock), _decoded_bytes)
+                    Sink(f"output {name}", Finisher(name, source, composer, output, clock), _decoded_bytes)
                 )
-                for name, composer, output in zip(engine.domains, composers, outputs, strict=True)
+                for name, composer, output in zip(summary.domains, composers, outputs, strict=True)
             ]
             stages.push(stopping(outputs))
             stages.callback(reader.cancel)  # first of all, so that no stage waits for a writer that is slow
-            for item in decoded:
+            for item in finished:
                 for sink in sinks:
                     sink.put(item)
                 summary.frames_out += len(item.interval.instants)
@@ -228,6 +238,7 @@ class Network:
                     None if right is None else right.decoded,
                     gap.motion,
                     item.report,
+                    item.ends_scene,
                 )
             )
         last = items[-1]
@@ -245,7 +256,7 @@ class Finisher:
 
     def __call__(self, item: Decoded) -> None:
         name = self._domain
-        left, right = item.left[self._source], None if item.right is None else item.right[self._source]
+        left, right = item.left.get(self._source), None if item.right is None else item.right.get(self._source)
         with self._clock.working(f"compose {name}"):
             frames = self._composer.frames(item.interval, item.outputs[name], left, right, item.motion)
         with self._clock.working(f"write {name}"):
@@ -253,107 +264,6 @@ class Finisher:
                 self._output.write(frame)
             if item.interval.ends_segment:
                 self._output.end_segment(item.report)
-
-
-def opened_reader(options: UpsampleOptions) -> FrameSource:
-    """The input, read as the options say."""
-    return open_source(
-        options.input,
-        *options.span,
-        form=options.input_form,
-        expect_frames=options.expect_frames,
-        told=options.colour_told,
-        deinterlace=options.deinterlace == "auto",
-        max_pixels=options.max_pixels,
-    )
-
-
-def source_domain(model: Model, options: UpsampleOptions) -> str:
-    """The input's domain: as told, or the model's only one that is no target.
-
-    Raises:
-        UsageError: the model lacks a domain, or cannot tell.
-    """
-    domains = model.net.domains
-    targets = [domain_named(domains, target).name for target in options.targets]
-    others = [domain.name for domain in domains if domain.name not in targets]
-    if options.from_ is None:
-        if len(others) > 1:
-            raise UsageError(f"the model has several domains to come from; give --from, one of {', '.join(others)}")
-        if not others:
-            raise UsageError(f"--to names all domains of the model; leave out the input's: {', '.join(targets)}")
-        return others[0]
-    source = domain_named(domains, options.from_).name
-    if source in targets:
-        rest = [domain.name for domain in domains if domain.name != source]
-        raise UsageError(f"--from and --to are both {source}; translate into another domain: {', '.join(rest)}")
-    return source
-
-
-def started_engine(
-    model: Model, source: str, info: VideoInfo, options: UpsampleOptions, report: Callable[[str], None]
-) -> tuple[Engine, str]:
-    """The engine, and why this one; report hears lines while it takes long."""
-    size = options.size or working_size((info.width, info.height), model.net.sizes.trained[1])
-    choice = choose(options.engine, options.device)
-    engine = open_engine(
-        choice.engine,
-        model.net,
-        source,
-        options.targets,
-        size,
-        device=choice.device,
-        precision=options.precision,
-        samples=lambda: footage_samples(options.input, options.input_form, options.colour_told, options.max_pixels),
-        report=report,
-    )
-    return engine, choice.reason
-
-
-def footage_samples(
-    path: Source,
-    form: InputForm = SAYS_ITSELF,
-    told: Told = NOTHING_TOLD,
-    max_pixels: int = DEFAULT_MAX_PIXELS,
-) -> Tensor:
-    """Frames from the video's first seconds, (B, H, W, 3) uint8: an engine may calibrate on them.
-
-    Raises:
-        UsageError: the video can be read only once.
-    """
-    if isinstance(path, Path) and reopened(path) is None:
-        raise UsageError(
-            f"--precision int8 is first calibrated on the footage, and {spoken(path)} is a pipe, read only once; "
-            "give another --precision, or name a file"
-        )
-    with open_source(path, form=form, told=told, max_pixels=max_pixels) as reader:
-        return torch.stack([torch.from_numpy(to_uint8_rgb(frame)) for frame in islice(reader, 0, 64, 4)])
-
-
-def run_domains(model: Model, source: str, options: UpsampleOptions) -> list[Domain]:
-    """The source domain and the target domains."""
-    return [domain_named(model.net.domains, name) for name in (source, *options.targets)]
-
-
-def composers_of(
-    model: Model, engine: Engine, info: VideoInfo, plans: Sequence[OutputPlan], options: UpsampleOptions
-) -> list[Composer]:
-    """One for each domain of the engine, as the plans of their outputs say."""
-    source = engine.domains[0]
-    from_photo = not domain_named(model.net.domains, source).is_label
-    return [
-        Composer(
-            plan.domain,
-            scores=model.net.has_scores(name),
-            size=(info.width, info.height),
-            pix_fmt=plan.pix_fmt,
-            colour=plan.colour,
-            is_source=name == source,
-            carry_detail=from_photo and (options.detail if name == source else options.detail_to) == "keyframes",
-            index=plan.index,
-        )
-        for name, plan in zip(engine.domains, plans, strict=True)
-    ]
 
 
 def stopping(outputs: Sequence[Output]) -> Callable[..., None]:

@@ -13,8 +13,8 @@ import torch
 
 from vidtrans import __version__
 from vidtrans.checkpoint import Model
-from vidtrans.engines import choose
 from vidtrans.errors import StrictError
+from vidtrans.opening import chosen_engine
 from vidtrans.options import UpsampleOptions
 from vidtrans.remarks import Remarks, Warn
 from vidtrans.summary import Cut, Summary
@@ -55,12 +55,12 @@ def identity_of(
     segment_frames: input frames to a segment. The run must be one that can be continued, see `why_not`.
     """
     assert isinstance(options.input, Path)
-    choice = choose(options.engine, options.device)
+    choice = chosen_engine(model, options)
     told = {f.name: getattr(options, f.name) for f in fields(options) if f.name not in _WITHOUT_EFFECT}
     return {
         "input": fingerprint(options.input),
         "options": {name: str(value) for name, value in told.items()},
-        "domains": [source, *(plan.domain.name for plan in plans[1:])],
+        "domains": [source, *(plan.domain.name for plan in plans)],
         "model": model.sha256,
         "engine": [choice.engine, choice.device],
         "segment_frames": segment_frames,

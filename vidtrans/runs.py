@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias, overload
 
 from vidtrans.checkpoint import load_model
 from vidtrans.errors import UsageError, VidtransError, nearest_names
-from vidtrans.options import UpsampleOptions
+from vidtrans.options import TranslateOptions, UpsampleOptions, named_as_translations
 from vidtrans.pipeline import run
 from vidtrans.summary import Summary
 from vidtrans.targets import for_each, target_names
@@ -115,7 +115,35 @@ def upsample(input: Input | Sequence[Input], to: str | Sequence[str], **options:
     """
     if isinstance(input, str | Path):
         return run(parsed_options(input, to, options))
-    batch = run_all(parsed_batch(input, to, options))
+    return _all_done(parsed_batch(input, to, options))
+
+
+@overload
+def translate(input: Input, to: str | Sequence[str], **options: Any) -> Summary: ...
+
+
+@overload
+def translate(input: Sequence[Input], to: str | Sequence[str], **options: Any) -> Batch: ...
+
+
+def translate(input: Input | Sequence[Input], to: str | Sequence[str], **options: Any) -> Summary | Batch:
+    """Translate a video frame by frame, with nothing in between: the Python name of `vidtrans translate`.
+
+    Args:
+        input, to: as of `upsample`.
+        options: those of `upsample` but factor, fps, slowmo, tail, motion and detail. What is written are the
+            translations alone, so `output` and `out_format` are theirs, for all or as {domain: value}, and there is no
+            output_to and out_format_to; codec and its like are of all, codec_to of some as {domain: value}.
+
+    Returns, raises: as `upsample`.
+    """
+    if isinstance(input, str | Path):
+        return run(parsed_options(input, to, options, TranslateOptions))
+    return _all_done(parsed_batch(input, to, options, TranslateOptions))
+
+
+def _all_done(runs: Sequence[UpsampleOptions]) -> Batch:
+    batch = run_all(runs)
     if batch.failed:
         raise SomeFailedError(batch) from batch.failed[0].error
     return batch
@@ -157,18 +185,25 @@ def run_all(
     return batch
 
 
-def parsed_options(input: Input, to: str | Sequence[str], options: Mapping[str, Any]) -> UpsampleOptions:
+def parsed_options(
+    input: Input, to: str | Sequence[str], options: Mapping[str, Any], job: type[UpsampleOptions] = UpsampleOptions
+) -> UpsampleOptions:
     """The options of a run, from their names in Python.
+
+    job: a class of options.JOBS.
 
     Raises:
         UsageError: there is no such option, or it does not fit.
     """
-    (parsed,) = parsed_batch([input], to, options)
+    (parsed,) = parsed_batch([input], to, options, job)
     return parsed
 
 
 def parsed_batch(
-    inputs: Sequence[Input | Source], to: str | Sequence[str], options: Mapping[str, Any]
+    inputs: Sequence[Input | Source],
+    to: str | Sequence[str],
+    options: Mapping[str, Any],
+    job: type[UpsampleOptions] = UpsampleOptions,
 ) -> list[UpsampleOptions]:
     """The same of several inputs, whose outputs are apart.
 
@@ -178,29 +213,37 @@ def parsed_batch(
     if not inputs:
         raise UsageError("there is no input; name at least one")
     given, targets = dict(options), target_names(to)
+    known = option_names(job)
+    for name in given:
+        if name not in known:
+            raise UsageError(f"{job.command} has no option {name!r}; {nearest_names(name, known)}")
+    if job is TranslateOptions:
+        given = named_as_translations(given)
     names = [f.name for f in fields(EncoderOptions)]
     encoder = EncoderOptions(**{name: given.pop(name) for name in names if name in given})
     wishes = {name: for_each(given.pop(f"{name}_to", None), targets, f"--{name}-to") for name in names}
     encoder_to = {
         target: encoder.changed(**{name: said.get(target) for name, said in wishes.items()}) for target in targets
     }
-    known = [f.name for f in fields(UpsampleOptions) if f.name not in ("input", "to", "encoder", "encoder_to")]
-    known += [*names, *(f"{name}_to" for name in names)]
-    for name in given:
-        if name not in known:
-            raise UsageError(f"upsample has no option {name!r}; {nearest_names(name, known)}")
     if len(inputs) > 1:
-        for name, option in (("output", "-o"), ("output_to", "--out-to")):
+        for name, option in (("output", "-o"), ("output_to", job.out_to)):
             if given.get(name):
                 raise UsageError(
                     f"{option} names one output, and there are {len(inputs)} inputs; --out-dir names a folder"
                 )
-    runs = [
-        UpsampleOptions(input=source_named(one), to=targets, encoder=encoder, encoder_to=encoder_to, **given)
-        for one in inputs
-    ]
+    runs = [job(input=source_named(one), to=targets, encoder=encoder, encoder_to=encoder_to, **given) for one in inputs]
     _check_apart(runs)
     return runs
+
+
+def option_names(job: type[UpsampleOptions]) -> list[str]:
+    """What may be given to `upsample` or `translate`, by name."""
+    settled = ["input", "to", "encoder", "encoder_to"]
+    if job is TranslateOptions:
+        settled += ["output_to", "out_format_to"]  # see named_as_translations
+    encoder = [f.name for f in fields(EncoderOptions)]
+    own = [f.name for f in fields(job) if f.init and f.name not in settled]
+    return [*own, *encoder, *(f"{name}_to" for name in encoder)]
 
 
 def _check_apart(runs: Sequence[UpsampleOptions]) -> None:

@@ -15,6 +15,7 @@ from vidtrans.text import plain
 # name -> (module, one line for `vidtrans --help`); literal, so that --help imports nothing else.
 COMMANDS: dict[str, tuple[str, str]] = {
     "upsample": ("vidtrans.cli.upsample", "Raise a video's frame rate and translate it, in one pass."),
+    "translate": ("vidtrans.cli.translate", "Translate a video frame by frame, with nothing in between."),
     "render": ("vidtrans.cli.render", "Render a clip of the procedural street, in any domain."),
     "train": ("vidtrans.cli.train", "Train a model on unpaired footage."),
     "data": ("vidtrans.cli.data", "Look at footage before training on it."),

@@ -54,6 +54,7 @@ def command(
     """
     import importlib.util
     import json
+    from dataclasses import replace
     from fractions import Fraction
     from tempfile import TemporaryDirectory
 
@@ -61,6 +62,7 @@ def command(
     from vidtrans.checkpoint import load_model
     from vidtrans.errors import UsageError
     from vidtrans.measuring import machine
+    from vidtrans.nets.pixel_space import for_any_engine
 
     can_read = importlib.util.find_spec("av") is not None
     if clip is not None and not can_read:
@@ -71,6 +73,7 @@ def command(
     names = [domain.name for domain in loaded.net.domains]
     target = to or next(name for name in reversed(names) if name != from_)
     source = from_ or next(name for name in names if name != target)
+    loaded = replace(loaded, net=for_any_engine(loaded.net, source))
     wanted = [
         row
         for row in ROWS

@@ -62,10 +62,11 @@ def build(
     from vidtrans.engines.tensorrt_plans import Job, Target
     from vidtrans.errors import DeviceError
     from vidtrans.nets.contract import direction, padded_size
+    from vidtrans.nets.pixel_space import for_any_engine
 
     loaded = load_model(model)
-    net = loaded.net
-    source, target = direction(net.domains, to, from_)
+    source, target = direction(loaded.net.domains, to, from_)
+    net = for_any_engine(loaded.net, source)
     size = size or net.sizes.trained
 
     def report(text: str) -> None:

@@ -28,11 +28,13 @@ class Reporter(AbstractContextManager["Reporter"]):
         progress: "plain", a line every ten seconds; "json", an object a line, every second, and all that is told as
             objects, too; "none"; "auto", a bar on a terminal, else as plain.
         level: "info" tells all, "warning" only warnings and errors, "error" only errors. Progress is none of these.
+        command: the name of what runs, for the bar.
     """
 
-    def __init__(self, progress: str, level: str) -> None:
+    def __init__(self, progress: str, level: str, command: str) -> None:
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
         self._kind = ("bar" if self._console.is_terminal else "plain") if progress == "auto" else progress
+        self._command = command
         self._level = LEVELS.index(level)
         self._bar: Progress | None = None
         self._task = TaskID(0)
@@ -43,7 +45,7 @@ class Reporter(AbstractContextManager["Reporter"]):
     def __enter__(self) -> Reporter:
         if self._kind == "bar":
             columns = (
-                TextColumn("upsample"),
+                TextColumn(self._command),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[rate]:.1f} frames/s"),
@@ -66,7 +68,7 @@ class Reporter(AbstractContextManager["Reporter"]):
         if self._bar is not None:
             for task in self._bar.task_ids:
                 self._bar.remove_task(task)
-            self._task = self._bar.add_task("upsample", total=None, rate=0.0)
+            self._task = self._bar.add_task(self._command, total=None, rate=0.0)
 
     def tell(self, text: str) -> None:
         """A note or a warning."""

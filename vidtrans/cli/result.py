@@ -33,9 +33,9 @@ def result_lines(summary: Summary) -> list[str]:
     new = summary.frames_out - summary.frames_continued
     rate = Fraction(new) / Fraction(summary.seconds)
     continued = f", {summary.frames_continued} of them before" if summary.frames_continued else ""
-    times = {2: "twice", 3: "three times"}.get(len(summary.outputs), f"{len(summary.outputs)} times")
+    times = {1: "", 2: " twice", 3: " three times"}.get(len(summary.outputs), f" {len(summary.outputs)} times")
     lines.append(
-        f"{summary.frames_in} frames in, {summary.frames_out} out {times}{continued}, {summary.seconds:.1f} s "
+        f"{summary.frames_in} frames in, {summary.frames_out} out{times}{continued}, {summary.seconds:.1f} s "
         f"({float(rate):.1f} frames/s), bottleneck: {summary.bottleneck}"
     )
     stages = ", ".join(f"{stage} {busy:.1f}" for stage, busy in summary.busy_seconds.items())

@@ -137,7 +137,7 @@ def default_base(path: Path, output: Path | None = None) -> Path:
     if base is not None:
         return base
     if output is None:
-        raise UsageError(f"{path}: has no name to make the outputs' names from; give -o and --out-to")
+        raise UsageError(f"{path}: has no name to make the outputs' names from; give -o")
     return output.with_name(output.stem) if output.name and descriptor(output) is None else Path("stdin")
 
 

@@ -75,7 +75,7 @@ def plan_outputs(info: VideoInfo, domains: Sequence[Domain], options: UpsampleOp
 
     Args:
         info: of the input.
-        domains: the source domain and the target domains.
+        domains: of the outputs; the source first, where the options have it written.
         options: of the run.
 
     Raises:
@@ -88,7 +88,7 @@ def plan_outputs(info: VideoInfo, domains: Sequence[Domain], options: UpsampleOp
         )
     plans: list[OutputPlan] = []
     for domain, path in zip(domains, options.output_paths, strict=True):
-        is_source = domain is domains[0]
+        is_source = options.writes_source and domain is domains[0]
         asked = options.encoder if is_source else options.encoder_of(domain.name)
         named = options.out_format if is_source else options.format_of(domain.name)
         kind, container = _kind(path, named, options)
