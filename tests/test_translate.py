@@ -185,7 +185,7 @@ def test_the_command_line_takes_what_upsample_takes_but_what_is_about_in_between
     assert names[0] < names[1]
     assert names[1] - names[0] == {
         *("-m", "--factor", "--fps", "--slowmo", "--tail", "--detail", "--motion", "--paper"),
-        *("--out-to", "--out-format-to"),
+        *("--out-to", "--out-format-to", "--cuts", "--cut-threshold", "--dedup", "--dedup-tolerance"),
     }
     clip = make_clip(tmp_path / "in.mp4", frames=6)
     told = ("--to", "segmentation", "--model", tiny_model, "--engine", "torch")
@@ -335,7 +335,7 @@ def test_clips_are_translated_in_windows_of_what_was_made_segment_by_segment(
     clip = make_clip(tmp_path / "in.mkv", frames=17, codec="ffv1", pix_fmt="bgr0")
     upsampled = job is UpsampleOptions
     told: dict[str, Any] = {"size": (64, 48), "encoder": EncoderOptions(**LOSSLESS)}
-    told |= {"factor": 2, "detail": "none"} if upsampled else {}
+    told |= {"factor": 2, "detail": "none", "detail_to": "none", "cut_threshold": 1.0} if upsampled else {}
     options = job(clip, "there", engine="auto", device="cpu", **told)
     model = Model(Clips(), sha256="clips")
     lines: list[str] = []

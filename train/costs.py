@@ -80,6 +80,8 @@ class Costs(nn.Module):
         kinds: what names the pixels of each label domain's frames; it is on the step's device and saved with nothing.
     """
 
+    _net: Heads
+
     def __init__(self, net: Heads, options: CostOptions) -> None:
         super().__init__()
         object.__setattr__(self, "_net", net)  # not a part of the costs: it would be trained and saved twice
@@ -125,7 +127,7 @@ class Costs(nn.Module):
 
     def classes(self, frames: Tensor, domain: Domain) -> Tensor:
         """Of a label domain's frames (..., 3, H, W) every pixel's class (..., H, W), or void.NO_CLASS."""
-        return self._kinds(domain)(frames)  # type: ignore[no-any-return]
+        return self._kinds(domain)(frames)
 
     def shown(
         self, real: Tensor, fakes: list[tuple[float, Tensor]], domain: Domain
