@@ -225,7 +225,7 @@ def trial_stream(
         container.start_encoding()
     except (av.FFmpegError, ValueError, OSError) as error:
         raise OutputError(
-            f"{plan.path}: {plan.encoder.codec} {info.width}x{info.height} {plan.pix_fmt.name} cannot be written "
+            f"{plan.name}: {plan.encoder.codec} {info.width}x{info.height} {plan.pix_fmt.name} cannot be written "
             f"({error})"
         ) from error
     return container, stream
@@ -249,7 +249,7 @@ def _planned(plan: OutputPlan, info: VideoInfo, options: UpsampleOptions, frames
         close_trial(container)
         if rate * tick > 1:
             raise OutputError(
-                f"{plan.path}: {float(rate):g} frames per second would share time stamps, of which "
+                f"{plan.name}: {float(rate):g} frames per second would share time stamps, of which "
                 f"{plan.path.suffix or format_name} has {1 / tick} per second; use .mp4, or --out-format nut"
             )
         if info.carry_from is not None:

@@ -82,7 +82,7 @@ def why_not(options: UpsampleOptions, plans: Sequence[OutputPlan]) -> str | None
     if options.mux == "both":
         return "--mux both writes its videos into one file as they are made; without it each is kept in segments"
     other = next((plan for plan in plans if plan.kind != "file"), None)
-    return None if other is None else f"{other.path} is no video file"
+    return None if other is None else f"{other.name} is no video file"
 
 
 def continued_segments(outputs: Sequence[Output]) -> Sequence[SegmentReport]:

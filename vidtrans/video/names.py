@@ -33,6 +33,11 @@ def output_path(name: str | Path) -> Path:
     return STDOUT if text == "/dev/stdout" or descriptor(Path(text)) == 1 else Path(text)
 
 
+def spoken_output(path: Path) -> str:
+    """An output's name in messages."""
+    return "standard output" if path == STDOUT else str(path)
+
+
 def descriptor(path: Path) -> int | None:
     """The number of the open file that a name such as `/dev/fd/3` stands for; of `-` it is 1; None: another name."""
     if path == STDOUT:

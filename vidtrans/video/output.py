@@ -77,7 +77,7 @@ def check_output(plan: OutputPlan, info: VideoInfo, options: UpsampleOptions) ->
     if plan.kind != "images" and not is_pipe(plan.path):
         source = info.carry_from or options.input
         if isinstance(source, Path) and source.exists() and plan.path.exists() and plan.path.samefile(source):
-            raise OutputError(f"{plan.path}: is the input itself; choose another name")
+            raise OutputError(f"{plan.name}: is the input itself; choose another name")
     if plan.kind == "planes":
         _check_steady(plan, info, options)
     if plan.kind in ("file", "container"):
@@ -86,7 +86,7 @@ def check_output(plan: OutputPlan, info: VideoInfo, options: UpsampleOptions) ->
         try:
             try_encoder(stream_shape(plan, info, options), plan.encoder, container, exact=plan.index)
         except OutputError as error:
-            raise OutputError(f"{plan.path}: {error}") from error
+            raise OutputError(f"{plan.name}: {error}") from error
 
 
 def open_output(
@@ -165,13 +165,13 @@ def _open_planes(plan: OutputPlan, shape: StreamShape, info: VideoInfo, options:
     writer.notes += _left_out(info, f"{plan.format} holds")
     if plan.format == "rawvideo":
         writer.notes.append(
-            f"{plan.path}: read it with -f rawvideo -pix_fmt {plan.stored} -s {shape.width}x{shape.height} -r {rate}"
+            f"{plan.name}: read it with -f rawvideo -pix_fmt {plan.stored} -s {shape.width}x{shape.height} -r {rate}"
         )
     elif plan.pix_fmt.kind == "yuv" and shape.colour.matrix != "bt601":
         matrix = _FFMPEG_MATRIX[shape.colour.matrix]
         writer.notes.append(
             Warn(
-                f"{plan.path}: y4m does not say that its colours are {shape.colour.matrix}; "
+                f"{plan.name}: y4m does not say that its colours are {shape.colour.matrix}; "
                 f"have ffmpeg read it with -vf setparams=colorspace={matrix}"
             )
         )
@@ -282,7 +282,7 @@ def _check_steady(plan: OutputPlan, info: VideoInfo, options: UpsampleOptions) -
         off = steady.off(tick * time_base)
         if off is not None:
             rate = sampling.output_rate(info.average_rate)
-            raise uneven(f"{plan.path}: {plan.format}", info.average_rate, steady.count, off, rate)
+            raise uneven(f"{plan.name}: {plan.format}", info.average_rate, steady.count, off, rate)
 
 
 def _check_not_input(path: Path, source: Path) -> None:

@@ -30,7 +30,7 @@ from vidtrans.video.frame import (
     PixelFormat,
     nearest_planar,
 )
-from vidtrans.video.names import FORMAT_OF_SUFFIX, IMAGE_CODECS, PLANE_FORMATS, is_pipe, is_sequence
+from vidtrans.video.names import FORMAT_OF_SUFFIX, IMAGE_CODECS, PLANE_FORMATS, is_pipe, is_sequence, spoken_output
 from vidtrans.video.pipe_out import Y4M_PIX_FMTS
 from vidtrans.video.sequence_out import IMAGE_PIX_FMTS
 from vidtrans.video.video_info import VideoInfo
@@ -68,6 +68,11 @@ class OutputPlan:
     stored: str
     index: bool
     notes: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return spoken_output(self.path)
 
 
 def plan_outputs(info: VideoInfo, domains: Sequence[Domain], options: UpsampleOptions) -> list[OutputPlan]:

@@ -24,7 +24,7 @@ import numpy as np
 from vidtrans.errors import OutputError, PipeClosed, VidtransError
 from vidtrans.video.contract import Output
 from vidtrans.video.frame import Colour, Frame, PixelFormat
-from vidtrans.video.names import STDOUT, descriptor
+from vidtrans.video.names import descriptor, spoken_output
 from vidtrans.video.picture import picture_of, repacked
 from vidtrans.video.y4m import LOCATION_OF_CHROMA
 
@@ -69,7 +69,7 @@ class Pipe:
     """
 
     def __init__(self, path: Path) -> None:
-        self.name = "standard output" if path == STDOUT else str(path)
+        self.name = spoken_output(path)
         self.failure: VidtransError | None = None
         self._path = path
         self._descriptor: int | None = None
