@@ -5,16 +5,21 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 
-from vidtrans.checkpoint import load_model
+from vidtrans.checkpoint import load_model, save_model
 from vidtrans.model_library import BUNDLED, BUNDLED_FOLDER, file_hash, recorded_hash
+from vidtrans.nets.contract import Domain
+from vidtrans.nets.jwdm import JWDM, JWDMConfig
 from vidtrans.train.data import street_hash
 from vidtrans.train.evaluate import BLIND_SEEDS, DEVELOPMENT_SEEDS, HELD_OUT_SEEDS
+from vidtrans.train.evaluate_seasons import Direction, Reconstruction, SeasonScores
 from vidtrans.train.held_back import REPORT_SEEDS
 from vidtrans.train.recipe import load_recipe
 
@@ -115,6 +120,35 @@ def test_the_card_is_what_publishing_writes(publish: ModuleType, name: str) -> N
     after = publish.SHIPPED[name].measured[:40]
     tables = part_of(name).partition("## Held-out figures\n\n")[2].partition(f"\n\n{after}")
     assert publish.with_part(CARD, name, publish.part(name, load_model(name), tables[0])) == CARD
+
+
+def test_a_run_becomes_a_bundled_model_with_its_part_of_the_card(
+    publish: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(0)
+    net = JWDM(JWDMConfig((Domain("summer"), Domain("winter")), 2, 2, 1, trained_size=(40, 36)))
+    run, card = tmp_path / "run.safetensors", tmp_path / "card.md"
+    save_model(run, net, trained={"step": 1234})
+    card.write_text(CARD)
+    row, own = Direction(20.0, 40.0, 21.0, 42.0), Reconstruction(5.0, 30.0, 6.0, 29.0)
+    scores = SeasonScores({("summer", "winter"): row}, {"summer": own})
+    measured: list[Any] = []
+    fake = replace(publish.SHIPPED["seasons"], measure=lambda net, report: measured.append(net) or scores)
+    monkeypatch.setitem(publish.SHIPPED, "seasons", fake)
+    monkeypatch.setattr(publish, "BUNDLED_FOLDER", tmp_path)
+    monkeypatch.setattr(publish, "BUNDLED", {"street": BUNDLED["street"]})
+    monkeypatch.setattr(publish, "CARD", card)
+    monkeypatch.setattr(sys, "argv", ["publish.py", "seasons", str(run)])
+    publish.main()
+    shipped = load_model(tmp_path / "seasons.safetensors")
+    assert recorded_hash(tmp_path / "seasons.safetensors") == shipped.sha256
+    assert shipped.quality == scores.to_json()
+    for key, tensor in net.state_dict().items():
+        assert torch.equal(measured[0].state_dict()[key], tensor.half().float())  # what is shipped is what is measured
+    text = card.read_text()
+    for words in (part_of("street").rstrip(), shipped.sha256, "1,234 steps of 4 frames of two", scores.table()):
+        assert words in text
+    assert '"seasons": ("seasons.safetensors", "' in capsys.readouterr().out
 
 
 def test_publishing_one_model_leaves_the_others_part(publish: ModuleType) -> None:
