@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -19,7 +20,6 @@ from vidtrans.nets.contract import Domain
 from vidtrans.nets.jwdm import JWDM, JWDMConfig
 from vidtrans.train.data import street_hash
 from vidtrans.train.evaluate import BLIND_SEEDS, DEVELOPMENT_SEEDS, HELD_OUT_SEEDS
-from vidtrans.train.evaluate_seasons import Direction, Reconstruction, SeasonScores
 from vidtrans.train.held_back import REPORT_SEEDS
 from vidtrans.train.recipe import load_recipe
 
@@ -108,11 +108,17 @@ def figures(quality: dict[str, Any]) -> list[str]:
     if "keyframes" in quality:
         rows = [quality[row] for row in ("keyframes", "in_betweens", "picture_blind")]
         return [f"{row[key]:.3f}" for row in rows for key in ("accuracy", "mean_iou")]
-    directions = {name: row for name, row in quality.items() if isinstance(row, dict) and "closer_percent" in row}
     return [
         f"| {name} | {row['untranslated_l1']:.2f} | {row['l1']:.2f} | {row['closer_percent']:.1f} % |"
-        for name, row in directions.items()
+        for name, row in directions(quality)
     ]
+
+
+def directions(quality: dict[str, Any]) -> Iterator[tuple[str, dict[str, float]]]:
+    """The rows of translations from season to season, in whatever tables they stand."""
+    for name, row in quality.items():
+        if isinstance(row, dict):
+            yield from [(name, row)] if "closer_percent" in row else directions(row)
 
 
 @pytest.mark.parametrize("name", BUNDLED)
@@ -130,11 +136,19 @@ def test_a_run_becomes_a_bundled_model_with_its_part_of_the_card(
     run, card = tmp_path / "run.safetensors", tmp_path / "card.md"
     save_model(run, net, trained={"step": 1234})
     card.write_text(CARD)
-    row, own = Direction(20.0, 40.0, 21.0, 42.0), Reconstruction(5.0, 30.0, 6.0, 29.0)
-    scores = SeasonScores({("summer", "winter"): row}, {"summer": own})
     measured: list[Any] = []
-    fake = replace(publish.SHIPPED["seasons"], measure=lambda net, report: measured.append(net) or scores)
-    monkeypatch.setitem(publish.SHIPPED, "seasons", fake)
+
+    class Scores:
+        def __init__(self, net: Any, report: Any) -> None:
+            measured.append(net)
+
+        def to_json(self) -> dict[str, Any]:
+            return {"summer to winter": {"l1": 20.5}}
+
+        def table(self) -> str:
+            return "| summer to winter | 20.5 |"
+
+    monkeypatch.setitem(publish.SHIPPED, "seasons", replace(publish.SHIPPED["seasons"], measure=Scores))
     monkeypatch.setattr(publish, "BUNDLED_FOLDER", tmp_path)
     monkeypatch.setattr(publish, "BUNDLED", {"street": BUNDLED["street"]})
     monkeypatch.setattr(publish, "CARD", card)
@@ -142,11 +156,11 @@ def test_a_run_becomes_a_bundled_model_with_its_part_of_the_card(
     publish.main()
     shipped = load_model(tmp_path / "seasons.safetensors")
     assert recorded_hash(tmp_path / "seasons.safetensors") == shipped.sha256
-    assert shipped.quality == scores.to_json()
+    assert shipped.quality == {"summer to winter": {"l1": 20.5}}
     for key, tensor in net.state_dict().items():
         assert torch.equal(measured[0].state_dict()[key], tensor.half().float())  # what is shipped is what is measured
     text = card.read_text()
-    for words in (part_of("street").rstrip(), shipped.sha256, "1,234 steps of 4 frames of two", scores.table()):
+    for words in (part_of("street").rstrip(), shipped.sha256, "1,234 steps of 4 frames of two", "| 20.5 |"):
         assert words in text
     assert '"seasons": ("seasons.safetensors", "' in capsys.readouterr().out
 
