@@ -165,8 +165,9 @@ def part(name: str, model: Model | None, figures: str) -> str:
     streets = -(-data.street_frames // data.street_frames_per_seed)
     training = PENDING
     if model is not None:
+        of_each = "per domain" if len(recipe.domains) == 2 else "of two domains each"
         training = (
-            f"The last run: {model.trained['step']:,} steps of {recipe.train.batch} frames per domain at {size}; "
+            f"The last run: {model.trained['step']:,} steps of {recipe.train.batch} frames {of_each} at {size}; "
             f"{data.street_frames:,} frames of {streets} streets per domain. "
             f"File: {model_file(name).stat().st_size / 1e6:.1f} MB, SHA-256 `{model.sha256}`."
         )

@@ -5,14 +5,19 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 
-from vidtrans.checkpoint import load_model
+from vidtrans.checkpoint import load_model, save_model
 from vidtrans.model_library import BUNDLED, BUNDLED_FOLDER, file_hash, recorded_hash
+from vidtrans.nets.contract import Domain
+from vidtrans.nets.jwdm import JWDM, JWDMConfig
 from vidtrans.train.data import street_hash
 from vidtrans.train.evaluate import BLIND_SEEDS, DEVELOPMENT_SEEDS, HELD_OUT_SEEDS
 from vidtrans.train.held_back import REPORT_SEEDS
@@ -103,11 +108,17 @@ def figures(quality: dict[str, Any]) -> list[str]:
     if "keyframes" in quality:
         rows = [quality[row] for row in ("keyframes", "in_betweens", "picture_blind")]
         return [f"{row[key]:.3f}" for row in rows for key in ("accuracy", "mean_iou")]
-    directions = {name: row for name, row in quality.items() if isinstance(row, dict) and "closer_percent" in row}
     return [
         f"| {name} | {row['untranslated_l1']:.2f} | {row['l1']:.2f} | {row['closer_percent']:.1f} % |"
-        for name, row in directions.items()
+        for name, row in directions(quality)
     ]
+
+
+def directions(quality: dict[str, Any]) -> Iterator[tuple[str, dict[str, float]]]:
+    """The rows of translations from season to season, in whatever tables they stand."""
+    for name, row in quality.items():
+        if isinstance(row, dict):
+            yield from [(name, row)] if "closer_percent" in row else directions(row)
 
 
 @pytest.mark.parametrize("name", BUNDLED)
@@ -115,6 +126,43 @@ def test_the_card_is_what_publishing_writes(publish: ModuleType, name: str) -> N
     after = publish.SHIPPED[name].measured[:40]
     tables = part_of(name).partition("## Held-out figures\n\n")[2].partition(f"\n\n{after}")
     assert publish.with_part(CARD, name, publish.part(name, load_model(name), tables[0])) == CARD
+
+
+def test_a_run_becomes_a_bundled_model_with_its_part_of_the_card(
+    publish: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(0)
+    net = JWDM(JWDMConfig((Domain("summer"), Domain("winter")), 2, 2, 1, trained_size=(40, 36)))
+    run, card = tmp_path / "run.safetensors", tmp_path / "card.md"
+    save_model(run, net, trained={"step": 1234})
+    card.write_text(CARD)
+    measured: list[Any] = []
+
+    class Scores:
+        def __init__(self, net: Any, report: Any) -> None:
+            measured.append(net)
+
+        def to_json(self) -> dict[str, Any]:
+            return {"summer to winter": {"l1": 20.5}}
+
+        def table(self) -> str:
+            return "| summer to winter | 20.5 |"
+
+    monkeypatch.setitem(publish.SHIPPED, "seasons", replace(publish.SHIPPED["seasons"], measure=Scores))
+    monkeypatch.setattr(publish, "BUNDLED_FOLDER", tmp_path)
+    monkeypatch.setattr(publish, "BUNDLED", {"street": BUNDLED["street"]})
+    monkeypatch.setattr(publish, "CARD", card)
+    monkeypatch.setattr(sys, "argv", ["publish.py", "seasons", str(run)])
+    publish.main()
+    shipped = load_model(tmp_path / "seasons.safetensors")
+    assert recorded_hash(tmp_path / "seasons.safetensors") == shipped.sha256
+    assert shipped.quality == {"summer to winter": {"l1": 20.5}}
+    for key, tensor in net.state_dict().items():
+        assert torch.equal(measured[0].state_dict()[key], tensor.half().float())  # what is shipped is what is measured
+    text = card.read_text()
+    for words in (part_of("street").rstrip(), shipped.sha256, "1,234 steps of 4 frames of two", "| 20.5 |"):
+        assert words in text
+    assert '"seasons": ("seasons.safetensors", "' in capsys.readouterr().out
 
 
 def test_publishing_one_model_leaves_the_others_part(publish: ModuleType) -> None:
