@@ -122,7 +122,7 @@ class UpsampleOptions:
     detail: str = "keyframes"
     motion: str = "flow"
     cuts: str = "hold"
-    cut_threshold: float = 0.76
+    cut_threshold: float = 0.8  # measured: docs/results.md
     dedup: bool = False
     dedup_tolerance: float = 0.0
     color_matrix: str | None = None
