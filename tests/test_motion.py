@@ -192,7 +192,7 @@ def interval(left: np.ndarray, right: np.ndarray) -> Interval:
 
 
 def test_cuts_and_repeats_are_held_and_lost_motion_is_blended() -> None:
-    tracker = Tracker(moving=True, cut_threshold=0.76)
+    tracker = Tracker(moving=True, cut_threshold=0.8)
     first, second = texture(seed=1), texture(seed=2)
     same = tracker(interval(first, first))
     assert same.interval.is_held
@@ -208,7 +208,7 @@ def test_cuts_and_repeats_are_held_and_lost_motion_is_blended() -> None:
     assert noise.motion is None
     assert (tracker.repeats, tracker.cuts, tracker.lost) == (1, 1, 0)
     assert (lost.repeats, lost.cuts, lost.lost) == (0, 0, 1)
-    blended = Tracker(moving=False, cut_threshold=0.76, holds_cuts=False)
+    blended = Tracker(moving=False, cut_threshold=0.8, holds_cuts=False)
     assert not blended(interval(first, 255 - second // 2)).interval.is_held
     assert blended.cuts == 1
 

@@ -39,7 +39,8 @@ def cut_value(left: np.ndarray, right: np.ndarray) -> float:
     value = _missing(pictures, greys, (0, 0))
     if value > DOUBTED:
         window = cv2.createHanningWindow(greys[0].shape[::-1], cv2.CV_32F)
-        (x, y), response = cv2.phaseCorrelate(*(grey.astype(np.float32) for grey in greys), window)
+        there, here = (grey.astype(np.float32) for grey in greys)
+        (x, y), response = cv2.phaseCorrelate(there, here, window)
         shift = round(x), round(y)
         if response > LEAST_RESPONSE and any(shift):
             value = min(value, _missing(pictures, greys, shift))
@@ -57,7 +58,7 @@ def _missing(pictures: list[np.ndarray], greys: list[np.ndarray], shift: tuple[i
     """`cut_value` with flow looked for near a shift (x, y) of the whole picture, from left to right."""
     flows = []
     for (here, there), sign in ((greys, 1), (greys[::-1], -1)):
-        offset = np.float32(shift) * sign
+        offset = sign * np.array(shift, np.float32)
         flows.append(dis_flow(here, _shifted(there, offset)) + offset)
     found = 0.0
     for (here, there), (flow, back), grey in ((pictures, flows, greys[0]), (pictures[::-1], flows[::-1], greys[1])):

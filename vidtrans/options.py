@@ -22,7 +22,7 @@ from vidtrans.video.names import BOTH_FORMATS, STDOUT, out_format, output_path
 
 DEFAULT_MODEL = "street"
 DEFAULT_FACTOR = 8
-DEFAULT_CUT_THRESHOLD = 0.76  # benchmarks/cuts.py
+DEFAULT_CUT_THRESHOLD = 0.8  # measured: docs/results.md
 DETAILS = ("keyframes", "none")
 MOTIONS = ("flow", "none")
 CUTS = ("hold", "blend")

@@ -23,13 +23,13 @@ def result_lines(summary: Summary) -> list[str]:
     """The end of a run in words."""
     lines = [f"wrote {path}" for path in dict.fromkeys(path for path in summary.outputs if not is_pipe(path))]
     held = [
-        (summary.cuts, "cuts"),
-        (summary.removed, "repeats taken out"),
-        (summary.repeats, "repeats held"),
-        (summary.lost, "gaps without motion blended"),
+        (summary.cuts, "cut{}"),
+        (summary.removed, "repeat{} taken out"),
+        (summary.repeats, "repeat{} held"),
+        (summary.lost, "gap{} without motion blended"),
     ]
     if any(count for count, _ in held):
-        lines.append(", ".join(f"{count} {words}" for count, words in held if count))
+        lines.append(", ".join(f"{count} {words.format('s' * (count > 1))}" for count, words in held if count))
     new = summary.frames_out - summary.frames_continued
     rate = Fraction(new) / Fraction(summary.seconds)
     continued = f", {summary.frames_continued} of them before" if summary.frames_continued else ""
