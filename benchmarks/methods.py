@@ -47,7 +47,7 @@ ENDLESS = tuple(
         "decay=0",
         "save_every=1000000000",
         "sample_every=1000000000",
-        "log_every=5",
+        "log_every=10",
     )
 )
 
