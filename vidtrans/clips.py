@@ -43,6 +43,7 @@ class Clips:
     ) -> None:
         self._net, self._targets, self._engine, self._clock = net, tuple(targets), engine, clock
         self._keep_source = keep_source
+        self._channels: list[int] = []  # of each target
 
     def __call__(self, items: Iterable[Decoded]) -> Iterator[Decoded]:
         """The same intervals, once all of their frames are translated."""
