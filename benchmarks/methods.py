@@ -2,8 +2,9 @@
 
     python benchmarks/methods.py [RECIPE ...] [--seconds 3600] [--cache DIR] [--runs DIR] [--device cpu] [--json FILE]
 
-Every recipe is trained for the same wall-clock seconds on this machine, at its constant learning rate (nobody knows in
-advance at which step a decay would have to begin), its own warm-up included; rendering the footage does not count. A
+Every recipe is trained for the same seconds, at its constant learning rate (nobody knows in advance at which step a
+decay would have to begin), its own warm-up included; rendering the footage does not count. On a CPU they are the
+process's own seconds, of all its threads, so that other work on the machine takes nothing from a method. A
 run that is in DIR already is measured, not trained again. The averaged networks are then measured as `vidtrans
 evaluate` does, on the held-out streets, at keyframes and at the instants in between. In-betweens are blended in place,
 without motion: latents where domains share a latent space, else the source's pictures, which are then translated, clips
@@ -23,9 +24,9 @@ from typing import Any
 
 import torch
 
-from vidtrans.bench import machine
 from vidtrans.checkpoint import load_model
 from vidtrans.latents import blend
+from vidtrans.measuring import machine
 from vidtrans.nets.blocks import parameter_count
 from vidtrans.nets.contract import to_unit
 from vidtrans.palettes import STREET
@@ -92,7 +93,8 @@ def main() -> None:
             train(name, changes, folder, cache, arguments.seconds, arguments.device)
         rows.append(measured(name, folder, HELD_OUT_SEEDS[: arguments.streets], arguments.device))
     print(machine())
-    print(f"\n{arguments.seconds:g} seconds of training each.\n")
+    kind = "processor seconds" if arguments.device == "cpu" else "seconds"
+    print(f"\n{arguments.seconds:g} {kind} of training each.\n")
     print(table(rows))
     if arguments.json is not None:
         facts = {"machine": machine(), "seconds": arguments.seconds, "rows": [asdict(row) for row in rows]}
@@ -105,10 +107,11 @@ def say(text: str) -> None:
 
 def train(name: str, changes: tuple[str, ...], folder: Path, cache: Path, seconds: float, device: str) -> None:
     run = Run(load_recipe(name, changes), folder, device=device, cache=cache, report=say)
-    began = time.monotonic()
+    clock = time.process_time if device == "cpu" else time.monotonic
+    began = clock()
 
     def show(progress: Progress) -> None:
-        spent = time.monotonic() - began
+        spent = clock() - began
         say(f"{name}: step {progress.step}, {spent:.0f} of {seconds:g} s, {progress.steps_per_second:.2f} steps/s")
         if spent >= seconds:
             raise Spent
