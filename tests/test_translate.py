@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 import vidtrans
 import vidtrans.pipeline
+from vidtrans import clips
 from vidtrans.checkpoint import Model, load_model, save_model
 from vidtrans.cli import main
 from vidtrans.engines import cuda_engine, open_engine
@@ -31,8 +33,11 @@ from vidtrans.nets.pixel_space import PixelSpace
 from vidtrans.nets.windows import in_windows
 from vidtrans.options import TranslateOptions, UpsampleOptions
 from vidtrans.palettes import STREET, Palette
-from vidtrans.pipeline import run
+from vidtrans.pipeline import Decoded, run
+from vidtrans.stages import StageClock
+from vidtrans.timeline import Instant, Interval
 from vidtrans.video.encoder import EncoderOptions
+from vidtrans.video.frame import PIXEL_FORMATS, Colour, Frame
 from vidtrans.video.segments import SegmentStore
 
 DOMAINS = (Domain("scene"), Domain("segmentation", "label", "street"), Domain("winter"))
@@ -369,6 +374,30 @@ def test_clips_are_translated_in_windows_of_what_was_made_segment_by_segment(
     again = run(options, model=model)
     assert again.frames_continued >= length
     assert [framemd5(path) for path in again.outputs] == hashes
+
+
+def test_windows_do_not_reach_across_a_cut() -> None:
+    frames = torch.rand(14, 3, 4, 6, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    black = Frame((), Fraction(0), Fraction(1), PIXEL_FORMATS["gray"], Colour("bt601", True))
+    items = [
+        Decoded(
+            Interval(black, None, (Instant(Fraction(0), Fraction(row), Fraction(1)),), row, ends_segment=row == 13),
+            {"here": frames[row : row + 1]},
+            {},
+            None,
+            None,
+            ends_scene=row == 3,
+        )
+        for row in range(14)
+    ]
+    engine: Any = SimpleNamespace(device="cpu", precision="fp32")
+    stage = clips.Clips(PixelSpace(Clips(), "here"), ["there"], engine, StageClock(), keep_source=False)
+    made = list(stage(items))
+    assert [item.interval.index for item in made] == list(range(14))
+    assert all(item.outputs.keys() == {"there"} for item in made)
+    scenes = [in_windows(part.split(1), lambda x: Clips().translate(x, "", ""), 8) for part in frames.split([4, 10])]
+    wanted = torch.cat([frame for scene in scenes for frame in scene])
+    torch.testing.assert_close(torch.cat([item.outputs["there"] for item in made]), wanted, atol=0, rtol=0)
 
 
 def test_a_3d_cyclegan_labels_a_clip_shorter_than_its_own(tmp_path: Path, make_clip: Callable[..., Path]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +35,7 @@ class PixelSpace(nn.Module):
 
     def __init__(self, net: Translator, source: str) -> None:
         super().__init__()
-        self.net: Any = net  # a module
+        self.net = cast("Any", net)  # a module
         self.source = source
         self.family, self.config, self.domains = net.family, self.net.config, net.domains
         self.sizes, self.clip = net.sizes, net.clip
