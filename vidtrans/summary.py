@@ -30,7 +30,7 @@ class Summary:
     """What a run did. Of a run that was continued it tells of the whole, but for the seconds.
 
     Attributes:
-        outputs: where the videos went, the up-converted input first; domains: what each shows.
+        outputs: where the videos went, the up-converted input first where it is written; domains: what each shows.
         frames_in, frames_out: input frames, frames written to each output.
         frames_continued: of frames_out, those that an earlier run of the same command had finished.
         seconds: wall time; streaming_seconds: of it, from the first frame read to the last one written.
