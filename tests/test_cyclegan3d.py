@@ -252,8 +252,8 @@ def footage(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str
 
 def on_footage(footage: dict[str, str], **changes: Any) -> Recipe:
     rows = [{**row, "data": footage[row["name"]]} for row in SMALL["domains"]]
-    table = {**SMALL, "domains": rows, "keep": {"best": "cycle", "held_back": 3}}
-    return parse_recipe({**table, **{key: {**SMALL[key], **row} for key, row in changes.items()}})
+    data = {**SMALL["data"], "test_share": 0.13, "test_clip": 3, **changes.get("data", {})}
+    return parse_recipe({**SMALL, "domains": rows, "keep": {"best": "cycle"}, "data": data})
 
 
 def test_a_run_on_folders_resumes_exactly_and_its_model_is_whole(tmp_path: Path, footage: dict[str, str]) -> None:
