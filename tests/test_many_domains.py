@@ -16,7 +16,6 @@ from vidtrans.checkpoint import load_model
 from vidtrans.errors import UsageError
 from vidtrans.nets.jwdm import JWDM
 from vidtrans.train.batches import pair
-from vidtrans.train.distortion import distorted
 from vidtrans.train.draws import Draws
 from vidtrans.train.jwdm_step import JWDMStep
 from vidtrans.train.keep import STATE
@@ -198,22 +197,3 @@ def test_likeness_holds_a_translation_to_the_reconstruction() -> None:
                 "loss": {"likeness_weight": 0.5},
             }
         )
-
-
-def test_distortion_changes_what_encoders_see_and_not_what_is_asked_back() -> None:
-    step = step_of(recipe_of("spring", "winter", loss={"distortion": 0.8}))
-    batch = batch_of(step, 0, 1)
-    seen = distorted(batch.x, 0.8, batch.draws, "spring")
-    assert seen.shape == batch.x.shape
-    assert seen.abs().max() <= 1.0
-    assert (seen - batch.x).abs().mean() > 0.1
-    assert torch.equal(seen, distorted(batch.x, 0.8, batch.draws, "spring"))  # drawn by seed and step
-    assert not torch.equal(seen, distorted(batch.x, 0.8, batch.draws, "winter"))
-    torch.testing.assert_close(distorted(batch.x, 0.0, batch.draws, "spring"), batch.x)
-    own = step.net.decode(step.net.encode(seen, "spring"), "spring")
-    expected = (own - batch.x).abs().mean().item()
-    assert step.warmup_loss(batch)["rx"].item() == pytest.approx(expected, abs=1e-12)
-    streams = step(batch)
-    assert step.generator_loss(batch, streams)["rx"].item() == pytest.approx(expected, abs=1e-12)
-    with pytest.raises(UsageError, match="distortion"):
-        recipe_of("spring", "winter", loss={"distortion": 1.5})

@@ -40,8 +40,6 @@ class LossOptions:
         self_weight: of what a labeller, a helper network, says of the photos, learned from the averaged model
             (self_training.py). 0 in the paper; needs one photo and one label domain and a start that is not random.
         edge_weight: of the agreement of translated labels with the edges of the photo (losses.edges). 0 in the paper.
-        distortion: how far, 0 to 1, the colours of photos are moved before the encoders see them; what is asked back
-            are the true ones (distortion.py). 0 in the paper.
         likeness_weight: of the mean distance between a photo translated into a photo and its own reconstruction, so
             that nothing changes that need not (the self-regularisation of Shrivastava et al. 2017). 0 in the paper.
         sequential: every frame of a sample's clip is trained on (data.clip), so that a batch holds consecutive frames;
@@ -77,7 +75,6 @@ class LossOptions:
     photo_cycle_pool: int = 1
     self_weight: float = 0.0
     edge_weight: float = 0.0
-    distortion: float = 0.0
     likeness_weight: float = 0.0
     sequential: bool = False
     variation_weight: float = 0.0
@@ -96,8 +93,6 @@ class LossOptions:
             raise UsageError("widths of the loss must be at least 1")
         if self.image_pool < 0:
             raise UsageError(f"loss.image_pool must not be negative, not {self.image_pool}")
-        if not 0.0 <= self.distortion <= 1.0:
-            raise UsageError(f"loss.distortion must be from 0 to 1, not {self.distortion}")
         one_of("loss.data_divergence", self.data_divergence, KINDS)
         one_of("loss.latent_divergence", self.latent_divergence, KINDS)
         one_of("loss.latent_discriminator_kernel", self.latent_discriminator_kernel, (1, 3))

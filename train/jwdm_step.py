@@ -15,7 +15,6 @@ from vidtrans.nets.jwdm import JWDM, Decoder
 from vidtrans.train import losses
 from vidtrans.train.costs import Costs, Picture
 from vidtrans.train.discriminators import LatentDiscriminator, picture_discriminator
-from vidtrans.train.distortion import distorted
 from vidtrans.train.divergences import Divergence, Kernels, Played, latent_rows, patch_rows
 from vidtrans.train.draws import Draws
 from vidtrans.train.image_pool import ImagePool
@@ -103,7 +102,7 @@ class JWDMStep(Step):
         net, (xd, yd) = self.net, batch.domains
         x, y = (clips.flatten(0, 1) if self.options.sequential else clips[:, 0] for clips in batch.clips)
         with self.autocast():
-            zx, zy = net.encode(self._seen(x, xd, batch), xd.name), net.encode(self._seen(y, yd, batch), yd.name)
+            zx, zy = net.encode(x, xd.name), net.encode(y, yd.name)
             # A decoder's two inputs go through it as one batch; instance norm keeps samples apart.
             xx, yx = self._decode_both(zx, zy, xd)
             yy, xy = self._decode_both(zy, zx, yd)
@@ -120,7 +119,7 @@ class JWDMStep(Step):
         terms, latents = {}, {}
         for letter, domain, x in zip(self.letters(batch), batch.domains, (batch.x, batch.y), strict=True):
             with self.autocast():
-                latents[domain.name] = self.net.encode(self._seen(x, domain, batch), domain.name)
+                latents[domain.name] = self.net.encode(x, domain.name)
                 picture = self._decode(latents[domain.name], domain)
             terms[f"r{letter}"] = self.costs.reconstruction(picture, x, domain)
         if self._judges_labels():
@@ -176,12 +175,6 @@ class JWDMStep(Step):
             for letter, z, clips, domain in ((x, s.zx, batch.clips[0], xd), (y, s.zy, batch.clips[1], yd)):
                 terms[f"b{letter}"] = o.between_weight * self._between_cost(z, clips, domain, batch.draws)
         return terms
-
-    def _seen(self, x: Tensor, domain: Domain, batch: Batch) -> Tensor:
-        """What the domain's encoder sees of frames x."""
-        if domain.is_label or self.options.distortion == 0.0:
-            return x
-        return distorted(x, self.options.distortion, batch.draws, domain.name)
 
     def _data(self, domain: Domain) -> Divergence:
         found = self.data[domain.name]
