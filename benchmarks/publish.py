@@ -41,8 +41,8 @@ seen a camera. On other footage it runs and is wrong; train on that footage with
 ## How it was trained
 
 On unpaired frames, in three runs that follow each other: JWDM's Algorithm 1 from nothing (`street-start`),
-reconstruction with self-training beside it (`street-named`), and Algorithm 1 again with self-training beside it
-(`street`). Anyone can run them again:
+reconstruction with self-training beside it (`street-named`), and a short end of Algorithm 1 again, on pairs of
+consecutive frames (`street`). Anyone can run them again:
 
 ```sh
 vidtrans train street-start
