@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -25,6 +25,7 @@ from vidtrans.nets.jwdm import JWDM, JWDMConfig
 from vidtrans.options import UpsampleOptions
 from vidtrans.pipeline import Network, Summary
 from vidtrans.timeline import Sampling, pair
+from vidtrans.video.decoding import Decoding
 from vidtrans.video.frame import PIXEL_FORMATS, Colour, Frame
 from vidtrans.video.reader import VideoReader
 
@@ -152,14 +153,14 @@ def test_pictures_below_zero_are_not_lost(
 ) -> None:
     """Players hide them, so everything is moved; a decoder that says so stands for the rare file."""
     clip = make_clip(tmp_path / "in.mp4", frames=12, rate=24, size=(32, 32), audio=["aac"])
-    real = VideoReader._decode
+    real = Decoding._decoded
 
-    def earlier(self: VideoReader, packets: Any) -> Iterator[Any]:
-        for picture in real(self, packets):
-            picture.pts -= round(Fraction(1, 4) / self._time_base)
+    def earlier(self: Decoding, packets: Any, *, sought: bool = False) -> Iterator[Any]:
+        for picture in real(self, packets, sought=sought):
+            picture.pts -= round(Fraction(1, 4) / self.stream.time_base)
             yield picture
 
-    monkeypatch.setattr(VideoReader, "_decode", earlier)
+    monkeypatch.setattr(Decoding, "_decoded", earlier)
     with VideoReader(clip) as reader:
         frames = list(reader)
         assert [frame.time for frame in frames] == [Fraction(k, 24) for k in range(12)]
