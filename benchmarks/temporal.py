@@ -12,7 +12,7 @@ papers' blend in place, then features moved along the gap's motion, as `upsample
 - label flicker: share of pixels whose class changes from one instant to the next while the true class does not;
 - photo flicker: mean |change of the output - change of the truth| from one instant to the next, in grey levels.
 
---train fine-tunes one finished scene-to-segmentation model in the ways of VARIANTS by the recipe `street`, its learning
+--train fine-tunes one finished scene-to-segmentation model in the ways of VARIANTS by the recipe `street-named`, its learning
 rate falling to zero over all steps, on the same clips, and prints START's row and theirs. An interrupted comparison
 goes on when it is started again. Batches are chosen so that a step costs about the same: a plain batch is 4
 frames, a sequential one 2 clips of 2 frames; a step on in-betweens passes one frame more of each clip through encoder
@@ -59,7 +59,7 @@ TIMES = tuple(Fraction(k, FACTOR) for k in range(FACTOR))
 BLENDS = ("in place", "moved")
 # of every variant, so that all see the same footage, rendered once
 FOOTAGE = ("data.street_clip=9", "data.street_spacing=0.016666666666666666", "data.street_frames_per_seed=2")
-# name -> changes to the recipe `street`
+# name -> changes to the recipe `street-named`
 VARIANTS: dict[str, tuple[str, ...]] = {
     "none": (),
     "sequential, variation": (
@@ -160,7 +160,7 @@ def row(name: str, scores: dict[str, Scores]) -> list[str]:
 def trained(start: Model, name: str, steps: int, draws: int, cache: Path, folder: Path, device: str) -> Run:
     """One variant at its end, begun or gone on with in its own folder."""
     length = (f"train.decay={steps}", "train.constant=0", "train.warmup=0", f"data.street_frames={draws}")
-    recipe = load_recipe("street", (*FOOTAGE, *length, *VARIANTS[name]))
+    recipe = load_recipe("street-named", (*FOOTAGE, *length, *VARIANTS[name]))
     place = folder / name.replace(", ", "-").replace(" ", "-")
     run = Run(recipe, place, device=device, cache=cache, init_from=start, report=say)
     if (place / STATE).is_file():

@@ -59,9 +59,9 @@ def test_a_gap_without_motion_is_its_keyframe_however_it_is_blended(temporal: Mo
 
 
 def test_variants_differ_from_the_recipe_in_nothing_but_their_own_keys(temporal: ModuleType) -> None:
-    plain = load_recipe("street", temporal.FOOTAGE).to_json()
+    plain = load_recipe("street-named", temporal.FOOTAGE).to_json()
     for changes in temporal.VARIANTS.values():
-        recipe = load_recipe("street", (*temporal.FOOTAGE, *changes)).to_json()
+        recipe = load_recipe("street-named", (*temporal.FOOTAGE, *changes)).to_json()
         changed = {
             f"{section}.{key}"
             for section in ("data", "loss", "train")
