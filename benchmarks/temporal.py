@@ -12,9 +12,9 @@ papers' blend in place, then features moved along the gap's motion, as `upsample
 - label flicker: share of pixels whose class changes from one instant to the next while the true class does not;
 - photo flicker: mean |change of the output - change of the truth| from one instant to the next, in grey levels.
 
---train fine-tunes one finished scene-to-segmentation model in the ways of VARIANTS by the recipe `street-named`, its learning
-rate falling to zero over all steps, on the same clips, and prints START's row and theirs. An interrupted comparison
-goes on when it is started again. Batches are chosen so that a step costs about the same: a plain batch is 4
+--train fine-tunes one finished scene-to-segmentation model in the ways of VARIANTS by the recipe `street-named`, its
+learning rate falling to zero over all steps, on the same clips, and prints START's row and theirs. An interrupted
+comparison goes on when it is started again. Batches are chosen so that a step costs about the same: a plain batch is 4
 frames, a sequential one 2 clips of 2 frames; a step on in-betweens passes one frame more of each clip through encoder
 and decoder, once, so it has 3 clips.
 """
