@@ -29,8 +29,11 @@ TITLE = "# Model card: `{}`\n"
 PENDING = "_The counted run has not finished yet._"
 
 DESIGNED = """\
-A test holds the generator to this hash. The design of the recipe (network, losses, discriminators) was chosen by
-looking at sample grids and at streets of other seeds (8,500,000 and up), never at the held-out ones.
+A test holds the generator to this hash. The design of the recipe (network, losses, discriminators, the length of its
+runs) was chosen by looking at sample grids and at figures of streets of other seeds (8,500,000 and up), true labels
+among them, with one exception: the comparison of losses over time, from which `street` has its variation term, was made
+on the held-out streets ([results.md](results.md)). No run sees a true label of a scene, and none was stopped or chosen
+by its held-out figures.
 """
 
 STREET_ABOUT = """\
