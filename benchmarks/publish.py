@@ -169,9 +169,10 @@ def part(name: str, model: Model | None, figures: str) -> str:
     training = PENDING
     if model is not None:
         of_each = "per domain" if len(recipe.domains) == 2 else "of two domains each"
+        samples = "frames" if data.clip == 1 else f"clips of {data.clip} frames"
         training = (
-            f"The last run: {model.trained['step']:,} steps of {recipe.train.batch} frames {of_each} at {size}; "
-            f"{data.street_frames:,} frames of {streets} streets per domain. "
+            f"The last run: {model.trained['step']:,} steps of {recipe.train.batch} {samples} {of_each} at {size}; "
+            f"{data.street_frames:,} {samples} from {streets} streets per domain. "
             f"File: {model_file(name).stat().st_size / 1e6:.1f} MB, SHA-256 `{model.sha256}`."
         )
     firsts = [data.street_seed + number * 1_000_000 for number in range(len(recipe.domains))]
