@@ -17,7 +17,7 @@ from vidtrans.train import losses, self_training
 from vidtrans.train.draws import Draws
 from vidtrans.train.loop import Run
 from vidtrans.train.ranks import Ranks
-from vidtrans.train.recipe import Recipe, parse_recipe
+from vidtrans.train.recipe import Recipe, load_recipe, parse_recipe
 from vidtrans.train.self_training import LESSONS, SelfTraining, both_ways, soft_cross_entropy
 
 DRAWS = Draws(seed=0, step=0, first=0, count=2)
@@ -144,9 +144,10 @@ def test_a_resumed_run_with_a_labeller_equals_an_uninterrupted_one(
     assert all(torch.equal(tensor, expected[name]) for name, tensor in second.step_module.state_dict().items())
 
 
-def test_names_are_not_learned_from_random_networks(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["street-named", "street", "seasons"])
+def test_recipes_that_go_on_from_others_do_not_begin_from_random_networks(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match="--init-from"):
-        Run(recipe_with(self_weight=0.3), tmp_path / "run", cache=tmp_path)
+        Run(load_recipe(name), tmp_path / "run", cache=tmp_path)
     assert not list(tmp_path.iterdir())  # nothing was rendered first
 
 

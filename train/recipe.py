@@ -118,7 +118,8 @@ class TrainOptions:
         batch: samples per domain and step, on all ranks together: a recipe means the same on any number of them.
         accumulate: the parts, one after another, in which a rank takes its share of the batch; the result is the same,
             the memory a part's. Every part is passed forward twice.
-        constant, decay: length at the full learning rate, then of its linear way to zero, in `unit`.
+        constant, decay: length at the full learning rate, then of its linear way to zero, in `unit`. A run without a
+            constant part ends what another began, and needs --init-from.
         warmup: the first part of `constant`, in `unit`, that only reconstructs (Eq. 7's plain terms): the adversaries
             then meet encoders and decoders that already know their own domain. 0 in the paper.
         unit: "steps" or "epochs" (an epoch shows as many frames as the larger domain has).

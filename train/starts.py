@@ -23,7 +23,12 @@ def check_start(recipe: Recipe, start: Model | None) -> None:
     if recipe.loss.needs_start:
         raise UsageError(
             "this recipe learns from what a model already names: start it from a finished one with --init-from, "
-            "such as a run of street-start for street, or set loss.self_weight=0"
+            "such as a run of street-start for street-named, or set loss.self_weight=0"
+        )
+    if recipe.train.constant == 0:
+        raise UsageError(
+            "this recipe's learning rate falls from its first step on (train.constant = 0), so it ends what another "
+            "run began, as street does with street-named: name that one with --init-from, or set train.constant"
         )
     for row in recipe.domains:
         if row.start:
