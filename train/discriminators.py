@@ -94,6 +94,32 @@ class CoordinatePatch(nn.Module):
         return LOGIT_GAIN * self.body(torch.cat([x, coordinates(x)], 1))
 
 
+class CoarsePatch(nn.Module):
+    """For photos into photos: no norm, at half the resolution, and it sees where in the frame it looks.
+
+    What sets two seasons apart is the colour of things and places; at full resolution a discriminator finds how a
+    decoder draws instead, and under a spectral norm this one would be too smooth to ask for snow. With least squares
+    ("lsgan") it stays near balance beside its generators. (B, 3, H, W) -> (B, 1, H/32, W/32), H and W at least 32.
+    """
+
+    def __init__(self, width: int = 64, slope: float = 0.2, layers: int = 4) -> None:
+        super().__init__()
+        channels = [5, *(width * min(2**layer, 6) for layer in range(layers))]
+        body: list[nn.Module] = []
+        for inputs, outputs in pairwise(channels):
+            body += [nn.Conv2d(inputs, outputs, 4, 2, 1), nn.LeakyReLU(slope)]
+        self.body = nn.Sequential(*body, nn.Conv2d(channels[-1], 1, 3, 1, 1))
+        for part in self.body:
+            if isinstance(part, nn.Conv2d):
+                # No norm would make up for small numbers: they must pass the layers at their own size.
+                nn.init.kaiming_normal_(part.weight, slope)
+                nn.init.zeros_(part.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        half = F.avg_pool2d(x, 2)
+        return self.body(torch.cat([half, coordinates(half)], 1))
+
+
 class SameConv3d(nn.Conv3d):
     """4x4x4, padded with zeros so that ceil(n / stride) of n positions stay, one more at the end where it is odd."""
 
@@ -159,11 +185,12 @@ class LatentDiscriminator(nn.Sequential):
         init_normal(self)
 
 
-PICTURE_DISCRIMINATORS: dict[str, type[Table5 | UnitTable3 | Patch70 | CoordinatePatch]] = {
+PICTURE_DISCRIMINATORS: dict[str, type[Table5 | UnitTable3 | Patch70 | CoordinatePatch | CoarsePatch]] = {
     "table5": Table5,
     "unit": UnitTable3,
     "patch70": Patch70,
     "coordinates": CoordinatePatch,
+    "coarse": CoarsePatch,
 }
 
 

@@ -26,8 +26,8 @@ class LossOptions:
         cycle_share: lambda of Eqs. (19), (20), the share of cycle reconstructions among a discriminator's fakes.
         cycled_latents: whether half of each QZ are the latents of translations, E2(G2(E1(x))) beside E1(x) (J18).
         prior: "relu", "gaussian" or "uniform" (J4).
-        discriminator: "table5", "patch70" or "coordinates" (J6); discriminator_width: channels of its first layer;
-            discriminator_slope: of its leaky ReLUs, the kind's own by default (J7).
+        discriminator: "table5", "patch70", "coordinates" or "coarse" (J6); discriminator_width: channels of its first
+            layer; discriminator_slope: of its leaky ReLUs, the kind's own by default (J7).
         latent_discriminator_width, _kernel, _slope: channels of Dz's hidden layers, 1x1 or 3x3 convolutions, and the
             slope of its leaky ReLUs (J5).
         image_pool: earlier fakes that a data discriminator may be shown again; 0 for none, 50 in CycleGAN (J10).
@@ -42,6 +42,9 @@ class LossOptions:
         edge_weight: of the agreement of translated labels with the edges of the photo (losses.edges). 0 in the paper.
         likeness_weight: of the mean distance between a photo translated into a photo and its own reconstruction, so
             that nothing changes that need not (the self-regularisation of Shrivastava et al. 2017). 0 in the paper.
+        carried_detail: discriminators see a photo translated into a photo as `upsample` writes it, with the detail that
+            the source's own decoding lacks (losses.carried), so that they judge what differs between the domains and
+            not how sharp a decoder is. False in the paper.
         sequential: every frame of a sample's clip is trained on (data.clip), so that a batch holds consecutive frames;
             otherwise only its first, so that all frames of a batch are unrelated.
         variation_weight: of L_const of the video-to-video paper, which keeps translations of consecutive frames alike.
@@ -76,6 +79,7 @@ class LossOptions:
     self_weight: float = 0.0
     edge_weight: float = 0.0
     likeness_weight: float = 0.0
+    carried_detail: bool = False
     sequential: bool = False
     variation_weight: float = 0.0
     between_weight: float = 0.0
@@ -97,7 +101,7 @@ class LossOptions:
         one_of("loss.latent_divergence", self.latent_divergence, KINDS)
         one_of("loss.latent_discriminator_kernel", self.latent_discriminator_kernel, (1, 3))
         one_of("loss.prior", self.prior, ("relu", "gaussian", "uniform"))
-        one_of("loss.discriminator", self.discriminator, ("table5", "patch70", "coordinates"))
+        one_of("loss.discriminator", self.discriminator, ("table5", "patch70", "coordinates", "coarse"))
         one_of("loss.between_motion", self.between_motion, ("none", "flow"))
 
     @property
@@ -126,8 +130,10 @@ class LossOptions:
                 )
             if width % 8 or height % 8:
                 raise UsageError(f"loss.self_weight needs a training size divisible by 8, not {width}x{height}")
-        if self.likeness_weight > 0.0 and [row.kind for row in recipe.domains].count("photo") < 2:
-            raise UsageError("loss.likeness_weight needs two photo domains or more")
+        photos = [row.kind for row in recipe.domains].count("photo")
+        for used, key in ((self.likeness_weight > 0.0, "likeness_weight"), (self.carried_detail, "carried_detail")):
+            if used and photos < 2:
+                raise UsageError(f"loss.{key} needs two photo domains or more")
         if self.variation_weight > 0.0 and not self.sequential:
             raise UsageError("loss.variation_weight needs loss.sequential, which puts consecutive frames into a batch")
         for used, key, least in ((self.sequential, "sequential", 2), (self.between_weight > 0.0, "between_weight", 3)):

@@ -256,8 +256,9 @@ class Run:
 
     def _one_step(self) -> dict[str, Tensor]:
         """Algorithm 1, one round."""
-        for optimisers in (self.adversaries, self.generators):
-            optimisers.set_rate(self.options.lr * rate_at(self.step, self.constant, self.decay))
+        rate = self.options.lr * rate_at(self.step, self.constant, self.decay)
+        self.generators.set_rate(rate)
+        self.adversaries.set_rate(rate * self.options.discriminator_rate)
         parts = self.batches.parts(self.step)
         torch.manual_seed(step_seed(self.options.seed, self.step))
         losses = self._reconstruct(parts) if self.step < self.warmup else self._play(parts)

@@ -52,6 +52,15 @@ def likeness(translated: Tensor, own: Tensor) -> Tensor:
     return (full(translated) - full(own).detach()).abs().mean()
 
 
+def carried(translated: Tensor, own: Tensor, x: Tensor) -> Tensor:
+    """x + G2(E1(x)) - G1(E1(x)): a translation with the detail that the source's own decoding lacks.
+
+    All (B, 3, H, W). It is what `upsample` writes of a photo made into a photo. The own decoding learns nothing from
+    it, or it would learn to differ from x.
+    """
+    return x + full(translated) - full(own).detach()
+
+
 # (rows, columns) from a pixel to those it is compared with: near ones, and far ones in fewer directions.
 NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1), (0, 2), (2, 0), (0, 4), (4, 0), (2, 3), (2, -3))
 SAME_COLOUR = 0.15  # standard deviation, of colours in [-1, 1]

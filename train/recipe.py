@@ -125,6 +125,7 @@ class TrainOptions:
         unit: "steps" or "epochs" (an epoch shows as many frames as the larger domain has).
         optimiser: of the generators: "adam" (the paper), or "muon", which learns to reconstruct several times faster.
         lr: the learning rate; betas: Adam's decays (CycleGAN's, the paper is silent).
+        discriminator_rate: of the discriminators' learning rate to lr (TTUR, Heusel 2017); 1 in the papers.
         ema: decay of the moving average of F that is saved as the model; 0 saves F itself.
         precision: "fp32", "bf16" or "fp16" (autocast; fp16 with scaled losses), or "fp64" for proofs.
         channels_last: networks and frames with their channels last in memory, as tensor cores want them.
@@ -143,6 +144,7 @@ class TrainOptions:
     optimiser: str = "adam"
     lr: float = 2e-4
     betas: tuple[float, float] = (0.5, 0.999)
+    discriminator_rate: float = 1.0
     ema: float = 0.999
     precision: str = "fp32"
     channels_last: bool = False
@@ -162,8 +164,8 @@ class TrainOptions:
             raise UsageError("train.constant and train.decay must not be negative, and one of them at least 1")
         if not 0 <= self.warmup <= self.constant:
             raise UsageError(f"train.warmup must be from 0 to train.constant ({self.constant}), not {self.warmup}")
-        if not (0.0 <= self.ema < 1.0 and self.lr > 0.0):
-            raise UsageError("train.ema must be in [0, 1) and train.lr above 0")
+        if not (0.0 <= self.ema < 1.0 and self.lr > 0.0 and self.discriminator_rate > 0.0):
+            raise UsageError("train.ema must be in [0, 1), train.lr and train.discriminator_rate above 0")
         one_of("train.optimiser", self.optimiser, ("adam", "muon"))
         one_of("train.unit", self.unit, ("steps", "epochs"))
         one_of("train.precision", self.precision, ("fp32", "bf16", "fp16", "fp64"))
