@@ -187,13 +187,68 @@ def test_likeness_holds_a_translation_to_the_reconstruction() -> None:
     ends = {name: next(iter(step.net.decoders[name].parameters())).grad for name in ("spring", "winter")}
     assert ends["spring"] is None
     assert ends["winter"] is not None
-    with pytest.raises(UsageError, match="likeness"):
+
+
+def test_discriminators_see_a_translation_with_the_detail_of_its_source() -> None:
+    step = step_of(recipe_of("spring", "winter", loss={"carried_detail": True, "cycle_share": 0.0}))
+    batch = batch_of(step, 0, 1)
+    seen = []
+    step.data["winter"].critic.register_forward_pre_hook(lambda critic, args: seen.append(args[0]))
+    streams = step(batch)
+    step.generator_loss(batch, streams)["gy"].backward()
+    with torch.no_grad():
+        z = step.net.encode(batch.x, "spring")
+        written = batch.x + step.net.decode(z, "winter") - step.net.decode(z, "spring")
+    torch.testing.assert_close(seen[0], written, rtol=0, atol=1e-12)
+    # Only the translation is asked for more; the own decoding, which is taken off, learns nothing from it.
+    ends = {name: next(iter(step.net.decoders[name].parameters())).grad for name in ("spring", "winter")}
+    assert ends["spring"] is None
+    assert ends["winter"] is not None
+    step.discriminator_loss(batch, streams)
+    torch.testing.assert_close(seen[1], torch.cat([batch.y, written]), rtol=0, atol=1e-12)
+
+
+def test_labels_carry_no_detail() -> None:
+    def gy(**loss: Any) -> Tensor:
+        table = {
+            "domains": [
+                {"name": "wet", "data": "street:winter"},
+                {"name": "dry", "data": "street:summer"},
+                {"name": "labels", "kind": "label", "palette": "street", "data": "street:segmentation"},
+            ]
+        }
+        step = step_of(parse_recipe({**recipe_of("spring", "winter", loss=loss).to_json(), **table}))
+        batch = batch_of(step, 0, 2)
+        return step.generator_loss(batch, step(batch))["g_labels"]
+
+    assert torch.equal(gy(), gy(carried_detail=True))
+
+
+@pytest.mark.parametrize("key", ["likeness_weight", "carried_detail"])
+def test_what_compares_photos_needs_two_photo_domains(key: str) -> None:
+    with pytest.raises(UsageError, match=key):
         parse_recipe(
             {
                 "domains": [
                     {"name": "scene", "data": "street:scene"},
                     {"name": "labels", "kind": "label", "palette": "street", "data": "street:segmentation"},
                 ],
-                "loss": {"likeness_weight": 0.5},
+                "loss": {key: 0.5 if key == "likeness_weight" else True},
             }
         )
+
+
+def test_discriminators_may_learn_at_a_rate_of_their_own(tmp_path: Path) -> None:
+    runs = {}
+    for rate in (1.0, 3.0):
+        recipe = recipe_of("spring", "winter", train={"discriminator_rate": rate, "decay": 0, "constant": 2})
+        runs[rate] = Run(recipe, tmp_path / str(rate), cache=tmp_path / "cache")
+    before = {name: tensor.clone() for name, tensor in runs[1.0].step_module.named_parameters()}
+    moved = {}
+    for rate, run in runs.items():
+        run.advance(1)
+        after = dict(run.step_module.named_parameters())
+        moved[rate] = {name: (after[name] - before[name]).abs().max().item() for name in before}
+    for name in before:
+        if name.startswith(("data.", "latent.")):
+            assert moved[3.0][name] == pytest.approx(3.0 * moved[1.0][name], rel=1e-3), name

@@ -78,6 +78,7 @@ def test_discriminators_follow_table_5_and_the_alternatives() -> None:
     assert parameter_count(table5) == 44_717_056
     assert Patch70()(torch.zeros(1, 3, 256, 256)).shape == (1, 1, 30, 30)
     assert picture_discriminator("coordinates", 8)(torch.zeros(2, 3, 64, 128)).shape == (2, 1, 4, 8)
+    assert picture_discriminator("coarse", 8)(torch.zeros(2, 3, 64, 128)).shape == (2, 1, 2, 4)
     assert LatentDiscriminator(256)(torch.zeros(1, 256, 25, 25)).shape == (1, 1, 25, 25)
     with pytest.raises(UsageError, match="table5"):
         picture_discriminator("tabel5", 8)

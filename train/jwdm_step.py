@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from vidtrans.nets.contract import Domain
-from vidtrans.nets.jwdm import JWDM, Decoder
+from vidtrans.nets.jwdm import JWDM
 from vidtrans.train import losses
 from vidtrans.train.costs import Costs, Picture
 from vidtrans.train.discriminators import LatentDiscriminator, picture_discriminator
@@ -84,8 +84,7 @@ class JWDMStep(Step):
         return list(self.self_training.parameters()) if self.self_training is not None else []
 
     def parts(self) -> list[nn.Module]:
-        decoders = [part for part in self.net.decoders.values() if isinstance(part, Decoder)]
-        return [*self.net.encoders.values(), *(part for each in decoders for part in (each.lift, each.finish))]
+        return self.net.parts()
 
     def offsets(self, draws: Draws) -> tuple[int, ...]:
         """A whole clip where all of it is trained on; its ends and one frame between, or only its first frame."""

@@ -9,6 +9,9 @@ from vidtrans.errors import UsageError
 from vidtrans.nets.contract import domain_named
 from vidtrans.train.recipe import Recipe
 
+# What all domains of a net with a shared trunk have in common -> what holds it for each domain in one without.
+SHARED = {"shared_encoder": "encoders", "shared_decoder": "decoders"}
+
 
 def check_start(recipe: Recipe, start: Model | None) -> None:
     """Whether the recipe may begin from that model, or from nothing.
@@ -41,16 +44,27 @@ def check_start(recipe: Recipe, start: Model | None) -> None:
 def start_from(net: nn.Module, recipe: Recipe, start: Model) -> None:
     """Gives the net the finished model's weights, each domain those of its `start`, by default of its own name.
 
+    What all domains of the net share is taken from what the model's share, or from the one domain that all start as.
+
     Raises:
-        UsageError: its networks have another shape.
+        UsageError: its networks have another shape, or domains that start as different ones would share their trunk.
     """
     starts = {row.name: row.start or row.name for row in recipe.domains}
     theirs = start.net.state_dict()
 
     def source(key: str) -> str:
-        # What belongs to one domain has its name in second place, as in encoders.winter.0.weight.
-        first, *rest = key.split(".")
-        return ".".join((first, starts.get(rest[0], rest[0]), *rest[1:])) if rest else key
+        # What belongs to one domain has its name in second place, as in encoders.winter.0.weight; what is shared has
+        # none, as in shared_encoder.0.weight.
+        part, *rest = key.split(".")
+        if part in SHARED and key not in theirs:
+            first, *others = dict.fromkeys(starts.values())
+            if others:
+                raise UsageError(
+                    f"all domains of this recipe share one trunk (net.shared_trunk), but would start as "
+                    f"{', '.join((first, *others))} of that model; give all [[domains]] the same start"
+                )
+            return ".".join((SHARED[part], first, *rest))
+        return ".".join((part, starts.get(rest[0], rest[0]), *rest[1:])) if rest else key
 
     try:
         net.load_state_dict({key: theirs[source(key)] for key in net.state_dict()})

@@ -28,6 +28,9 @@ class JWDMConfig(NetConfig):
         latent_channels: Nz, 256 in the paper.
         blocks: residual blocks in each encoder and each decoder (6; J2).
         res_convs: convolutions in a residual block (2; J1).
+        shared_trunk: one encoder for all domains, and one decoder up to its last block; only the upsampling and the
+            output are a domain's own. False in the paper (J24); UNIT shares in this way. For domains that differ
+            little, such as seasons: what two decoders would each get wrong in their own way is the same in both.
         embedding: "relu" is Table 4's norm and ReLU, so z >= 0; "linear" leaves the embedding bare (J4).
         upsampling: "transposed" (Table 4, J3) or "resize" (no checkerboards).
         label_head: "tanh" paints labels as a picture (the paper); "palette" gives one score per class, whose softmax
@@ -40,6 +43,7 @@ class JWDMConfig(NetConfig):
     latent_channels: int = 256
     blocks: int = 6
     res_convs: int = 2
+    shared_trunk: bool = False
     embedding: str = "relu"
     upsampling: str = "transposed"
     label_head: str = "tanh"
@@ -48,6 +52,7 @@ class JWDMConfig(NetConfig):
     most: ClassVar[dict[str, int]] = {"width": 1024, "latent_channels": 4096, "blocks": 100}
     choices: ClassVar[dict[str, tuple[object, ...]]] = {
         "res_convs": (1, 2),
+        "shared_trunk": (False, True),
         "embedding": ("relu", "linear"),
         "upsampling": ("transposed", "resize"),
         "label_head": LABEL_HEADS,
@@ -101,8 +106,16 @@ class Decoder(nn.Module):
         )
 
 
+class OwnEnd(nn.Module):
+    """What is a domain's own of a decoder whose beginning is shared; its parameters have the names of a whole one's."""
+
+    def __init__(self, whole: Decoder, blocks: int) -> None:
+        super().__init__()
+        self.finish = whole.finish[1 + blocks :]
+
+
 class JWDM(Heads):
-    """Encoders and decoders of all domains; no weights are shared between domains (J24).
+    """Encoders and decoders of all domains; no weights are shared between domains (J24), or all trunks are one.
 
     Fields: family, config, domains, sizes, shares_latent, lift_norm (see nets/contract.py).
     """
@@ -110,22 +123,34 @@ class JWDM(Heads):
     family = "jwdm"
     shares_latent = True
     lift_norm = "instance_relu"
+    config: JWDMConfig
 
     def __init__(self, config: JWDMConfig) -> None:
         super().__init__(config)
         # 36: the 8x8 embedding needs more than one position left, or instance norm has nothing to measure.
         self.sizes = SizeFacts(multiple=4, minimum=36, trained=config.trained_size)
-        encoders, decoders = {}, {}
-        for domain in config.domains:
-            encoders[domain.name] = Encoder(config)
-            decoders[domain.name] = Decoder(config, *self.head(domain))
-        self.encoders = nn.ModuleDict(encoders)
-        self.decoders = nn.ModuleDict(decoders)
+        decoders = {domain.name: Decoder(config, *self.head(domain)) for domain in config.domains}
+        if config.shared_trunk:
+            self.shared_encoder = Encoder(config)
+            self.shared_decoder = next(iter(decoders.values()))
+            self.decoders = nn.ModuleDict({name: OwnEnd(whole, config.blocks) for name, whole in decoders.items()})
+            self.shared_decoder.finish = self.shared_decoder.finish[: 1 + config.blocks]
+        else:
+            self.encoders = nn.ModuleDict({domain.name: Encoder(config) for domain in config.domains})
+            self.decoders = nn.ModuleDict(decoders)
         init_normal(self)
+
+    def parts(self) -> list[nn.Module]:
+        """Every module that is called as a whole, once."""
+        encoders = [part for part in self.modules() if isinstance(part, Encoder)]
+        whole = [part for part in self.modules() if isinstance(part, Decoder)]
+        ends = [part.finish for part in self.decoders.values() if isinstance(part, OwnEnd)]
+        return [*encoders, *(part for each in whole for part in (each.lift, each.finish)), *ends]
 
     def encode(self, x: Tensor, domain: str) -> Tensor:
         """(B, 3, H, W) in [-1, 1] -> z (B, Nz, H/4 - 7, W/4 - 7). H and W: multiples of 4, at least 36."""
-        return self.encoders[domain](x)
+        encoder = self.shared_encoder if self.config.shared_trunk else self.encoders[domain]
+        return encoder(x)
 
     def lift(self, z: Tensor, domain: str) -> Tensor:
         """z -> (B, 4 * width, H/4, W/4), the decoder's first, linear layer."""
@@ -133,17 +158,21 @@ class JWDM(Heads):
 
     def finish(self, a: Tensor, domain: str) -> Tensor:
         """Lifted features -> (B, 3, H, W) in [-1, 1], or (B, K, H, W) class scores (see `has_scores`)."""
-        return self._decoder(domain).finish(a)
+        return self._end(self._decoder(domain).finish(a), domain)
 
     def finish_normed(self, a: Tensor, domain: str) -> Tensor:
         """`finish` of features that have been through its first instance norm and ReLU already."""
-        return self._decoder(domain).finish[1:](a)
+        return self._end(self._decoder(domain).finish[1:](a), domain)
 
     def decode(self, z: Tensor, domain: str) -> Tensor:
         """z -> (B, 3, H, W) in [-1, 1]."""
         return self.colour(self.finish(self.lift(z, domain), domain), domain)
 
     def _decoder(self, domain: str) -> Decoder:
-        decoder = self.decoders[domain]
+        decoder = self.shared_decoder if self.config.shared_trunk else self.decoders[domain]
         assert isinstance(decoder, Decoder)
         return decoder
+
+    def _end(self, a: Tensor, domain: str) -> Tensor:
+        end = self.decoders[domain]
+        return end.finish(a) if isinstance(end, OwnEnd) else a
