@@ -113,7 +113,8 @@ class CoarsePatch(nn.Module):
             if isinstance(part, nn.Conv2d):
                 # No norm would make up for small numbers: they must pass the layers at their own size.
                 nn.init.kaiming_normal_(part.weight, slope)
-                nn.init.zeros_(part.bias)
+                if part.bias is not None:
+                    nn.init.zeros_(part.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         half = F.avg_pool2d(x, 2)

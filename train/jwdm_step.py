@@ -44,6 +44,8 @@ class Streams:
     yxy: Picture  # G2(E1(G1(E2(y)))), the cycle of y
     zxy: Tensor  # E2(G2(E1(x)))
     zyx: Tensor  # E1(G1(E2(y)))
+    x_fakes: list[tuple[float, Tensor]]  # what Dx sees of them: (share of the mixture, pictures)
+    y_fakes: list[tuple[float, Tensor]]
 
 
 class JWDMStep(Step):
@@ -109,7 +111,14 @@ class JWDMStep(Step):
             zyx = net.encode(self.costs.sent_back(yx, xd), xd.name)
             xyx, yxy = self._decode(zxy, xd), self._decode(zyx, yd)
         prior = losses.prior_draw(zx, self.options.prior, batch.draws)
-        return Streams(x, y, prior, zx, zy, xx, yy, xy, yx, xyx, yxy, zxy, zyx)
+        written_xy, written_yx = xy.colours, yx.colours
+        if self.options.carried_detail and not (xd.is_label or yd.is_label):
+            written_xy, written_yx = (
+                losses.carried(xy.colours, xx.colours, x),
+                losses.carried(yx.colours, yy.colours, y),
+            )
+        fakes = self._fakes(written_yx, xyx), self._fakes(written_xy, yxy)
+        return Streams(x, y, prior, zx, zy, xx, yy, xy, yx, xyx, yxy, zxy, zyx, *fakes)
 
     def warmup_loss(self, batch: Batch) -> dict[str, Tensor]:
         """Rx + Ry of Eq. (7) alone, without cycles; translations only where self-training judges them."""
@@ -132,9 +141,8 @@ class JWDMStep(Step):
     def discriminator_loss(self, batch: Batch, streams: Streams) -> dict[str, Tensor]:
         """Algorithm 1, the ascent on the three divergences, weighted as in Eq. (6)."""
         o, s, (xd, yd), (x, y) = self.options, streams, batch.domains, self.letters(batch)
-        x_fakes, y_fakes = self._fakes(batch, s)
-        x_shown = self.costs.shown(s.x, self._pooled(xd, x_fakes, batch), xd)
-        y_shown = self.costs.shown(s.y, self._pooled(yd, y_fakes, batch), yd)
+        x_shown = self.costs.shown(s.x, self._pooled(xd, s.x_fakes, batch), xd)
+        y_shown = self.costs.shown(s.y, self._pooled(yd, s.y_fakes, batch), yd)
         with self.autocast():
             terms = {
                 f"d{x}": (self._weight(xd), self._data(xd).ascent(*x_shown, batch.draws)),
@@ -148,9 +156,8 @@ class JWDMStep(Step):
         if self.self_training is not None and not self.self_training.is_ready:
             return self._lesson(batch)
         o, s, (xd, yd), (x, y) = self.options, streams, batch.domains, self.letters(batch)
-        x_fakes, y_fakes = self._fakes(batch, s)
-        x_shown = self.costs.shown(s.x, x_fakes, xd)
-        y_shown = self.costs.shown(s.y, y_fakes, yd)
+        x_shown = self.costs.shown(s.x, s.x_fakes, xd)
+        y_shown = self.costs.shown(s.y, s.y_fakes, yd)
         with self.autocast():
             gx = self._data(xd).descent(*x_shown, batch.draws)
             gy = self._data(yd).descent(*y_shown, batch.draws)
@@ -253,17 +260,10 @@ class JWDMStep(Step):
         scores = both.scores.chunk(2) if both.scores is not None else (None, None)
         return Picture(colours[0], scores[0]), Picture(colours[1], scores[1])
 
-    def _fakes(self, batch: Batch, streams: Streams) -> tuple[list[tuple[float, Tensor]], list[tuple[float, Tensor]]]:
-        """Eqs. (19), (20): the mixtures of fakes that Dx and Dy see. At a cycle share of 0 they are CycleGAN's."""
-        s, share = streams, self.options.cycle_share
-        xy, yx = s.xy.colours, s.yx.colours
-        if self.options.carried_detail and not any(domain.is_label for domain in batch.domains):
-            xy, yx = losses.carried(xy, s.xx.colours, s.x), losses.carried(yx, s.yy.colours, s.y)
-        cycled = [(s.xyx, s.yxy)] if share > 0.0 else []
-        return (
-            [(1.0 - share, yx), *((share, xyx.colours) for xyx, _ in cycled)],
-            [(1.0 - share, xy), *((share, yxy.colours) for _, yxy in cycled)],
-        )
+    def _fakes(self, translated: Tensor, cycled: Picture) -> list[tuple[float, Tensor]]:
+        """Eqs. (19), (20): the mixture of fakes that a data divergence sees. At a cycle share of 0 it is CycleGAN's."""
+        share = self.options.cycle_share
+        return [(1.0 - share, translated), *([(share, cycled.colours)] if share > 0.0 else [])]
 
     def _latents(self, streams: Streams) -> list[tuple[float, Tensor]]:
         """d(PZ, QZ1) + d(PZ, QZ2) of Eq. (6); with cycled_latents each QZ is half encoded translations (J18)."""

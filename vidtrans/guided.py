@@ -1,4 +1,4 @@
-"""A change of colours fitted to the picture that it changes: the guided filter (He, Sun, Tang 2013, section 3.4)."""
+"""A change of colours fitted to the picture that it changes: the fast guided filter (He and Sun 2015)."""
 
 from __future__ import annotations
 
@@ -6,28 +6,31 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-RADIUS = 8  # pixels: two positions of a latent, about as far as a decoder's edges lie beside the picture's
-FLATNESS = 1e-3  # a variance of colours in [-1, 1], about four grey levels: fainter structure is taken for flat
+COARSE = 4  # pixels, the step of latents: what is fitted is fitted on means of so many by so many
+RADIUS = 2  # coarse pixels: windows of 20 x 20 pixels, which hold a decoder's edge and the picture's own beside it
+FLATNESS = 1e-3  # a variance of colours in [-1, 1], about four grey levels: fainter structure counts as flat
 
 
 class GuidedFilter:
     """What a picture's own edges say of where a change of it ends.
 
-    In every window of 17 x 17 pixels the change is fitted as an affine function of the guide's three colours, and each
-    pixel has the mean of what the windows around it say. A change that goes with the guide (leaves turn orange, snow
-    lies on grass) comes out with the guide's edges; what does not, such as two decoders' different noise, is averaged
-    away. Linear in the change, so one filter serves all changes of a picture, and gradients pass.
+    In every window the change is fitted as an affine function of the guide's three colours, and each pixel has the mean
+    of what the windows around it say. A change that goes with the guide (leaves turn orange, snow lies on grass) comes
+    out with the guide's edges; what does not, such as two decoders' different noise, is averaged away. It is linear in
+    the change, so one filter serves all changes of a picture, and gradients pass.
     """
 
     def __init__(self, guide: Tensor) -> None:
         """guide: (B, 3, H, W) in [-1, 1], float32 or float64."""
         self._guide = guide
-        self._mean = _box(guide)
-        first, second = torch.triu_indices(3, 3)
-        products = _box(guide[:, first] * guide[:, second]) - self._mean[:, first] * self._mean[:, second]
-        rr, rg, rb, gg, gb, bb = products.unbind(1)
+        self._coarse = _coarse(guide)
+        self._mean = _windows(self._coarse)
+        first, second = torch.triu_indices(3, 3, device=guide.device)
+        products = self._coarse[:, first] * self._coarse[:, second]
+        covariances = _windows(products) - self._mean[:, first] * self._mean[:, second]
+        rr, rg, rb, gg, gb, bb = covariances.unbind(1)
         rr, gg, bb = rr + FLATNESS, gg + FLATNESS, bb + FLATNESS
-        # The inverse of the windows' 3 x 3 covariances by their cofactors: many small systems, of which LAPACK is slow.
+        # The inverse of each window's 3 x 3 covariance by its cofactors: LAPACK is slow at many small systems.
         minors = [
             gg * bb - gb * gb,
             rb * gb - rg * bb,
@@ -38,21 +41,33 @@ class GuidedFilter:
         ]
         determinant = rr * minors[0] + rg * minors[1] + rb * minors[2]
         inverse = torch.stack([minors[k] for k in (0, 1, 2, 1, 3, 4, 2, 4, 5)], 1) / determinant.unsqueeze(1)
-        self._inverse = inverse.unflatten(1, (3, 3))  # (B, 3, 3, H, W)
+        self._inverse = _table(inverse)  # (B, 3, 3, h, w)
 
     def __call__(self, change: Tensor) -> Tensor:
-        """(B, C, H, W), added to the guide where it is a change of it -> the same, fitted to the guide."""
-        guide, mean = self._guide.unsqueeze(2), self._mean.unsqueeze(2)
-        middle = _box(change)
-        shared = _box((guide * change.unsqueeze(1)).flatten(1, 2)).unflatten(1, (3, -1)) - mean * middle.unsqueeze(1)
-        slopes = torch.einsum("bijhw,bjchw->bichw", self._inverse, shared)
+        """(B, 3, H, W), what shall be added to the guide -> the same, fitted to it."""
+        change = _coarse(change)
+        guide, mean, middle = self._coarse.unsqueeze(2), self._mean.unsqueeze(2), _windows(change)
+        shared = _table(_windows((guide * change.unsqueeze(1)).flatten(1, 2))) - mean * middle.unsqueeze(1)
+        slopes = (self._inverse.unsqueeze(3) * shared.unsqueeze(1)).sum(2)  # (B, guide, change, h, w)
         offsets = middle - (slopes * mean).sum(1)
-        slopes = _box(slopes.flatten(1, 2)).unflatten(1, (3, -1))
-        return (slopes * guide).sum(1) + _box(offsets)
+        slopes, offsets = _table(self._fine(_windows(slopes.flatten(1, 2)))), self._fine(_windows(offsets))
+        return (slopes * self._guide.unsqueeze(2)).sum(1) + offsets
+
+    def _fine(self, x: Tensor) -> Tensor:
+        height, width = self._guide.shape[-2:]
+        return F.interpolate(x, scale_factor=COARSE, mode="bilinear")[..., :height, :width]
 
 
-def _box(x: Tensor) -> Tensor:
-    """Means over (2 RADIUS + 1)^2 pixels, at the border over those that are there: (B, C, H, W) -> the same."""
-    size = 2 * RADIUS + 1
-    rows = F.avg_pool2d(x, (1, size), 1, (0, RADIUS), count_include_pad=False)
-    return F.avg_pool2d(rows, (size, 1), 1, (RADIUS, 0), count_include_pad=False)
+def _coarse(x: Tensor) -> Tensor:
+    """Means of COARSE x COARSE pixels, at the right and lower border of those that are there."""
+    return F.avg_pool2d(x, COARSE, ceil_mode=True)
+
+
+def _windows(x: Tensor) -> Tensor:
+    """Means over (2 RADIUS + 1)^2 coarse pixels, at the border over those that are there: (B, C, h, w) -> the same."""
+    return F.avg_pool2d(x, 2 * RADIUS + 1, 1, RADIUS, count_include_pad=False)
+
+
+def _table(x: Tensor) -> Tensor:
+    """(B, 9, h, w) -> (B, 3, 3, h, w)."""
+    return x.view(x.shape[0], 3, 3, *x.shape[2:])
