@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from vidtrans.compose import Composer, colour_scores, label_colours
+from vidtrans.guided import GuidedFilter
 from vidtrans.nets.contract import Domain
 from vidtrans.palettes import STREET
 from vidtrans.timeline import Instant, Interval
@@ -111,27 +112,37 @@ def test_a_translation_without_detail_takes_nothing_from_the_input(domain: Domai
 
 
 @pytest.mark.parametrize("name", ["yuv420p", "yuv444p10le"])
-def test_a_translated_photo_has_the_detail_of_the_input(name: str) -> None:
-    """Y(D'(t)) + (1 - t) (y0 - Y(D(0))) + t (y1 - Y(D(1))): D' the translation, D the source's own decoding."""
+def test_a_translated_photo_is_the_input_and_a_change_fitted_to_it(name: str) -> None:
+    """Y(D'(t)) + (1 - t) (w0 - Y(D'(0))) + t (w1 - Y(D'(1))), w = y + f(D' - D) what is written of a keyframe."""
     pix_fmt = PIXEL_FORMATS[name]
     left, right = (random_frame(seed, seed, name) for seed in (0, 1))
-    translated, source = torch.rand(FACTOR, 3, 7, 11) * 2 - 1, torch.rand(2, 3, 14, 22) * 2 - 1
-    frames = composer(name=name, source=False).frames(interval(left, right), translated, source[0], source[1])
+    translated, source = torch.rand(FACTOR + 1, 3, 7, 11) * 2 - 1, torch.rand(2, 3, 7, 11) * 2 - 1
+    ends = {"left_made": translated[0], "right_made": translated[-1]}
+    told = interval(left, right)
+    frames = composer(name=name, source=False).frames(told, translated[:-1], source[0], source[1], **ends)
     large = torch.nn.functional.interpolate(translated, (14, 22), mode="bilinear", align_corners=False)
-    planes, own = (rgb_to_planes((x + 1) / 2, pix_fmt, BT601) for x in (large, source))
+    planes = rgb_to_planes((large + 1) / 2, pix_fmt, BT601)
+    wanted = []
+    for frame, change in zip((left, right), translated[[0, -1]] - source, strict=True):
+        tensors = [torch.from_numpy(plane.astype(np.float32)) for plane in frame.planes]
+        rgb = planes_to_rgb(tensors, pix_fmt, BT601)
+        changed = rgb + GuidedFilter(rgb * 2 - 1, (7, 11))(change.unsqueeze(0)) / 2
+        # Less what two conversions make of the frame itself, which is not to be seen.
+        pairs = zip(*(rgb_to_planes(x, pix_fmt, BT601) for x in (changed, rgb)), tensors, strict=True)
+        wanted.append([y + after[0] - before[0] for after, before, y in pairs])
     for k, frame in enumerate(frames):
         t = k / FACTOR
-        for got, y, d, y0, y1 in zip(frame.planes, planes, own, left.planes, right.planes, strict=True):
-            want = y[k] + (1 - t) * (torch.tensor(y0.astype(float)) - d[0])
-            want = want + t * (torch.tensor(y1.astype(float)) - d[1])
-            assert np.abs(got.astype(float) - want.clamp(0, pix_fmt.max_code).numpy()).max() <= 0.501
+        for got, y, w0, w1 in zip(frame.planes, planes, *wanted, strict=True):
+            want = y[k] + (1 - t) * (w0 - y[0]) + t * (w1 - y[-1])
+            assert np.abs(got.astype(float) - want.clamp(0, pix_fmt.max_code).numpy()).max() <= 0.51
 
 
 def test_a_translation_equal_to_the_source_is_the_input_itself() -> None:
     left, right = random_frame(0, 0), random_frame(1, 1)
     decoded = torch.rand(FACTOR + 1, 3, 14, 22) * 2 - 1
+    ends = {"left_made": decoded[0], "right_made": decoded[-1]}
     ours, theirs = (
-        composer(source=source).frames(interval(left, right), decoded[:-1], decoded[0], decoded[-1])
+        composer(source=source).frames(interval(left, right), decoded[:-1], decoded[0], decoded[-1], **ends)
         for source in (True, False)
     )
     for a, b in zip(ours, theirs, strict=True):
@@ -141,7 +152,8 @@ def test_a_translation_equal_to_the_source_is_the_input_itself() -> None:
 def test_a_held_translation_keeps_the_detail_of_its_keyframe() -> None:
     frame = random_frame(0, 5)
     decoded = (torch.rand(1, 3, 14, 22) * 2 - 1).expand(FACTOR, -1, -1, -1)
-    for made in composer(source=False).frames(interval(frame, None), decoded, decoded[0], None):
+    told = interval(frame, None)
+    for made in composer(source=False).frames(told, decoded, decoded[0], None, left_made=decoded[0]):
         assert all((a == b).all() for a, b in zip(made.planes, frame.planes, strict=True))
 
 

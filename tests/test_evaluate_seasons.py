@@ -97,7 +97,13 @@ def test_figures_of_what_is_written_are_those_of_upsample(monkeypatch: pytest.Mo
     )
     assert item.right is not None
     frames = composer.frames(
-        item.interval, item.outputs["winter"], item.left["summer"], item.right["summer"], item.motion
+        item.interval,
+        item.outputs["winter"],
+        item.left["summer"],
+        item.right["summer"],
+        item.motion,
+        left_made=item.left["winter"],
+        right_made=item.right["winter"],
     )
     made = np.stack([np.stack([frame.planes[c] for c in (2, 0, 1)], -1) for frame in frames])
     distances = np.abs(made.astype(int) - winter[:8]).mean((1, 2, 3))

@@ -19,6 +19,7 @@ import torch
 from vidtrans.engines import open_engine
 from vidtrans.engines.contract import Engine, Gap
 from vidtrans.errors import UsageError
+from vidtrans.guided import GuidedFilter
 from vidtrans.latents import blend
 from vidtrans.motion import estimate
 from vidtrans.nets.contract import to_unit
@@ -207,12 +208,15 @@ def _translations(engine: Engine, x0: np.ndarray, x1: np.ndarray) -> tuple[dict[
     fields = None if motion.is_lost else motion.at(TIMES)
     plain, along = engine.between([Gap(left, right, TIMES), Gap(left, right, TIMES, fields)])
     own = engine.domains[0]
-    before, after = (x - side.decoded[own] for x, side in zip(to_unit(keyframes), (left, right), strict=True))
-    detail = blend(before, after, TIMES) if fields is None else moved(before, after, fields)
-    return (
-        {name: np.stack([to_uint8(out) for out in outputs]) for name, outputs in plain.items()},
-        {name: np.stack([to_uint8(out) for out in outputs + detail]) for name, outputs in along.items()},
-    )
+    frames = to_unit(keyframes)
+    filters = GuidedFilter(frames)
+    written = {}
+    for name, outputs in along.items():
+        made, source = (torch.stack([side.decoded[at] for side in (left, right)]).float() for at in (name, own))
+        before, after = frames - made if name == own else frames + filters(made - source) - made
+        detail = blend(before, after, TIMES) if fields is None else moved(before, after, fields)
+        written[name] = np.stack([to_uint8(out) for out in outputs + detail])
+    return {name: np.stack([to_uint8(out) for out in outputs]) for name, outputs in plain.items()}, written
 
 
 def _with_means(directions: dict[tuple[str, str], Direction]) -> dict[str, dict[str, float]]:

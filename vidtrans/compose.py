@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from vidtrans.errors import DeviceError
+from vidtrans.guided import GuidedFilter
 from vidtrans.latents import Fields, blend
 from vidtrans.nets.contract import Domain
 from vidtrans.palettes import Palette
@@ -36,8 +37,9 @@ class Composer:
         size: (width, height) of the output in pixels.
         pix_fmt, colour: of the output.
         is_source: whether this is the up-converted input, whose keyframes pass through untouched.
-        carry_detail: add what the source's decoder loses of the keyframes to all that is made. Only from a photo into
-            photos: labels have none, and their colours are not to be mixed.
+        carry_detail: add to all that is made what its keyframes lack: the source's decodings of the keyframes
+            themselves; another photo domain's of the keyframes plus the change between the two decodings, fitted to
+            them (guided.py). Labels have none, their colours are not to be mixed.
         index: write class numbers in place of colours; for label domains and a grey format.
     """
 
@@ -70,6 +72,9 @@ class Composer:
         left_source: Tensor | None,
         right_source: Tensor | None,
         motion: Fields | None = None,
+        *,
+        left_made: Tensor | None = None,
+        right_made: Tensor | None = None,
     ) -> list[Frame]:
         """All output frames of an interval.
 
@@ -80,6 +85,7 @@ class Composer:
                 detail is carried.
             right_source: the same of the right one; None where the interval is held.
             motion: fields of the instants; None: detail stays where it is, as the blend in place does.
+            left_made, right_made: the keyframes decoded into the domain that is written, where that is not the source.
 
         Raises:
             DeviceError: the device has too little memory.
@@ -90,7 +96,13 @@ class Composer:
             own = self._keyframe(interval.left, device) if self._is_source or self._carry_detail else ()
             if self._carry_detail:
                 assert left_source is not None
-                detail = self._detail(interval, own, left_source, right_source, motion)
+                left = self._missing(interval.left, own, left_source, left_made)
+                right = None
+                if interval.right is not None and right_source is not None:
+                    right = self._missing(
+                        interval.right, self._keyframe(interval.right, device), right_source, right_made
+                    )
+                detail = _detail(left, right, [instant.t for instant in interval.instants], motion, device)
                 planes = tuple(plane + part for plane, part in zip(planes, detail, strict=True))
             # A keyframe passes through as it was read, or converted once where it does not fit.
             converted = () if not self._is_source or self._fits(interval.left) else round_planes(own, self._pix_fmt)
@@ -104,18 +116,24 @@ class Composer:
             frames.append(Frame(finished, instant.time, instant.duration, self._pix_fmt, self._colour))
         return frames
 
-    def _detail(
-        self, interval: Interval, own: Planes, left_source: Tensor, right_source: Tensor | None, motion: Fields | None
-    ) -> Planes:
-        """What the source's decoder loses of the keyframes, at every instant."""
-        device = left_source.device
-        left = _minus(own, self._planes(left_source.unsqueeze(0)))
-        if interval.right is None or right_source is None:
-            return left  # a held keyframe's, for all of its instants
-        right = _minus(self._keyframe(interval.right, device), self._planes(right_source.unsqueeze(0)))
-        parts = () if motion is None else (motion.to_left, motion.to_right, motion.right_share)
-        fields = Fields(*(_on(device, part) for part in parts)) if parts else None
-        return _between(left, right, [instant.t for instant in interval.instants], fields)
+    def _missing(self, frame: Frame, own: Planes, source: Tensor, made: Tensor | None) -> Planes:
+        """What a keyframe's decoding lacks of what is to be written of it: planes (1, H, W).
+
+        Args:
+            own: the keyframe in the output's planes.
+            source, made: (3, h, w), decoded into its own domain, and into the one that is written.
+        """
+        if self._is_source:
+            return _minus(own, self._planes(source.unsqueeze(0)))
+        assert made is not None
+        width, height = self._size
+        guide = resized(self._rgb(frame, source.device), height, width) * 2.0 - 1.0
+        change = GuidedFilter(guide, (source.shape[-2], source.shape[-1]))((made - source).float().unsqueeze(0))
+        # The map to planes is affine: less what it makes of nothing, it is that of a change.
+        nothing = rgb_to_planes(change.new_zeros(1, 3, 2, 2), self._pix_fmt, self._colour)
+        changes = rgb_to_planes(change / 2.0, self._pix_fmt, self._colour)
+        wanted = tuple(x + part - zero[0, 0, 0] for x, part, zero in zip(own, changes, nothing, strict=True))
+        return _minus(wanted, self._planes(made.unsqueeze(0)))
 
     @contextmanager
     def _beside_other_work(self, device: torch.device) -> Iterator[None]:
@@ -164,12 +182,17 @@ class Composer:
         if self._index:
             numbers = torch.from_numpy(self._domain.colours.nearest(to_uint8_rgb(frame)))
             return (_on(device, numbers).to(torch.float32).unsqueeze(0),)
-        planes = [_on(device, torch.from_numpy(plane)).unsqueeze(0) for plane in frame.planes]
         if self._fits(frame):
+            planes = [_on(device, torch.from_numpy(plane)).unsqueeze(0) for plane in frame.planes]
             return tuple(plane.to(torch.float32) for plane in planes)
         width, height = self._size
-        rgb = planes_to_rgb(planes, frame.pix_fmt, frame.colour)
-        return rgb_to_planes(resized(rgb, height, width), self._pix_fmt, self._colour)
+        return rgb_to_planes(resized(self._rgb(frame, device), height, width), self._pix_fmt, self._colour)
+
+    @staticmethod
+    def _rgb(frame: Frame, device: torch.device) -> Tensor:
+        """(1, 3, H, W), nominally 0 ... 1."""
+        planes = [_on(device, torch.from_numpy(plane)).unsqueeze(0) for plane in frame.planes]
+        return planes_to_rgb(planes, frame.pix_fmt, frame.colour)
 
 
 def label_colours(scores: Tensor, palette: Palette, height: int, width: int) -> Tensor:
@@ -192,12 +215,18 @@ def _minus(first: Planes, second: Planes) -> Planes:
     return tuple(a - b for a, b in zip(first, second, strict=True))
 
 
-def _between(left: Planes, right: Planes, times: Sequence[Fraction], motion: Fields | None) -> Planes:
-    """Both keyframes' detail, planes (1, H, W), at every instant, planes (n, H, W).
+def _detail(
+    left: Planes, right: Planes | None, times: Sequence[Fraction], motion: Fields | None, device: torch.device
+) -> Planes:
+    """Both keyframes' detail, planes (1, H, W), at every instant, planes (n, H, W). right: None where left is held.
 
     plane(t) = Y(D(t)) + (1 - t) (y0 - Y(D(0))) + t (y1 - Y(D(1))), each keyframe's part moved to t where there is
     motion: at t = 0 and 1 both keyframes are met exactly.
     """
+    if right is None:
+        return left  # for all instants
+    if motion is not None:
+        motion = Fields(*(_on(device, part) for part in (motion.to_left, motion.to_right, motion.right_share)))
     made: list[Tensor] = []
     for group in (slice(0, 1), slice(1, None)):  # luma, then chroma, whose two planes move as one
         if not left[group]:

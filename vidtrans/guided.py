@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vidtrans.planes import resized
+
 COARSE = 4  # pixels, the step of latents: what is fitted is fitted on means of so many by so many
 RADIUS = 2  # coarse pixels: windows of 20 x 20 pixels, which hold a decoder's edge and the picture's own beside it
 FLATNESS = 1e-3  # a variance of colours in [-1, 1], about four grey levels: fainter structure counts as flat
@@ -20,10 +22,14 @@ class GuidedFilter:
     the change, so one filter serves all changes of a picture, and gradients pass.
     """
 
-    def __init__(self, guide: Tensor) -> None:
-        """guide: (B, 3, H, W) in [-1, 1], float32 or float64."""
-        self._guide = guide
-        self._coarse = _coarse(guide)
+    def __init__(self, guide: Tensor, working: tuple[int, int] | None = None) -> None:
+        """
+        Args:
+            guide: (B, 3, H, W) in [-1, 1].
+            working: (height, width) that changes have and where they are fitted; the guide's own by default.
+        """
+        self._guide, self._working = guide, working or (guide.shape[-2], guide.shape[-1])
+        self._coarse = _coarse(resized(guide, *self._working))
         self._mean = _windows(self._coarse)
         first, second = torch.triu_indices(3, 3, device=guide.device)
         products = self._coarse[:, first] * self._coarse[:, second]
@@ -44,7 +50,7 @@ class GuidedFilter:
         self._inverse = _table(inverse)  # (B, 3, 3, h, w)
 
     def __call__(self, change: Tensor) -> Tensor:
-        """(B, 3, H, W), what shall be added to the guide -> the same, fitted to it."""
+        """(B, 3, h, w), what shall be added to the guide, at the working size -> (B, 3, H, W), fitted to the guide."""
         change = _coarse(change)
         guide, mean, middle = self._coarse.unsqueeze(2), self._mean.unsqueeze(2), _windows(change)
         shared = _table(_windows((guide * change.unsqueeze(1)).flatten(1, 2))) - mean * middle.unsqueeze(1)
@@ -54,8 +60,10 @@ class GuidedFilter:
         return (slopes * self._guide.unsqueeze(2)).sum(1) + offsets
 
     def _fine(self, x: Tensor) -> Tensor:
-        height, width = self._guide.shape[-2:]
-        return F.interpolate(x, scale_factor=COARSE, mode="bilinear")[..., :height, :width]
+        height, width = self._working
+        # What a coarse pixel at the border has beyond the picture is cut off before the rest is stretched.
+        x = F.interpolate(x, scale_factor=COARSE, mode="bilinear")[..., :height, :width]
+        return resized(x, *self._guide.shape[-2:])
 
 
 def _coarse(x: Tensor) -> Tensor:

@@ -82,7 +82,12 @@ def remarks_on_way(model: Model, options: UpsampleOptions) -> list[str]:
 
 
 def carries_detail(model: Model, source: str, target: str, options: UpsampleOptions) -> bool:
-    """Whether what the source's decoder loses of the input is added to the target's frames: between photos only."""
+    """Whether what decoders lose of the input is added to the target's frames: between photos only.
+
+    A network from picture to picture loses nothing on the way, so what it makes is written as it is.
+    """
+    if target != source and isinstance(model.net, PixelSpace):
+        return False
     labels = any(domain_named(model.net.domains, name).is_label for name in (source, target))
     return not labels and (options.detail if target == source else options.detail_to) == "keyframes"
 

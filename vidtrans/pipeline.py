@@ -255,10 +255,18 @@ class Finisher:
         self._composer, self._output, self._clock = composer, output, clock
 
     def __call__(self, item: Decoded) -> None:
-        name = self._domain
-        left, right = item.left.get(self._source), None if item.right is None else item.right.get(self._source)
+        name, source = self._domain, self._source
+        left, right = item.left, item.right or {}
         with self._clock.working(f"compose {name}"):
-            frames = self._composer.frames(item.interval, item.outputs[name], left, right, item.motion)
+            frames = self._composer.frames(
+                item.interval,
+                item.outputs[name],
+                left.get(source),
+                right.get(source),
+                item.motion,
+                left_made=left.get(name),
+                right_made=right.get(name),
+            )
         with self._clock.working(f"write {name}"):
             for frame in frames:
                 self._output.write(frame)
