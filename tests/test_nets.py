@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import Any
 
 import pytest
 import torch
@@ -158,6 +159,51 @@ def test_any_number_of_domains_and_a_config_that_survives_json() -> None:
     assert again.config == config
     assert set(again.encoders) == {"spring", "summer", "fall", "winter"}
     assert not any(isinstance(part, NormReLU) for part in list(again.encoders["spring"])[-1:])
+
+
+def shared_and_whole() -> tuple[JWDM, JWDM]:
+    """A net with a shared trunk, and one without that has the same weights in every domain."""
+    torch.manual_seed(0)
+    domains = (Domain("spring"), Domain("winter"), DOMAINS[1])
+    shape: dict[str, Any] = {"width": 4, "latent_channels": 6, "blocks": 2, "label_head": "palette"}
+    shared, whole = (JWDM(JWDMConfig(domains, shared_trunk=flag, **shape)) for flag in (True, False))
+    ours = shared.state_dict()
+
+    def source(key: str) -> str:
+        return key if key in ours else ".".join(("shared_" + key.split(".")[0][:-1], *key.split(".")[2:]))
+
+    whole.load_state_dict({key: ours[source(key)] for key in whole.state_dict()})
+    return shared, whole
+
+
+@torch.no_grad()
+def test_a_shared_trunk_is_whole_networks_with_equal_weights() -> None:
+    shared, whole = shared_and_whole()
+    x = torch.rand(2, 3, 40, 48) * 2 - 1
+    for here in ("spring", "winter"):
+        z = shared.encode(x, here)
+        assert torch.equal(z, whole.encode(x, here))
+        for domain in shared.domains:
+            name = domain.name
+            a = shared.lift(z, name)
+            assert torch.equal(a, whole.lift(z, name))
+            assert torch.equal(shared.finish(a, name), whole.finish(a, name))
+            normed = torch.relu(torch.nn.functional.instance_norm(a))
+            assert torch.equal(shared.finish_normed(normed, name), whole.finish_normed(normed, name))
+            assert torch.equal(shared.decode(z, name), whole.decode(z, name))
+    assert not torch.equal(shared.decode(z, "spring"), shared.decode(z, "winter"))
+
+
+def test_a_shared_trunk_is_held_and_called_once() -> None:
+    shared, whole = shared_and_whole()
+    pointers = [tensor.data_ptr() for tensor in shared.state_dict().values()]
+    assert len(set(pointers)) == len(pointers)
+    assert make_net("jwdm", shared.config.to_json()).state_dict().keys() == shared.state_dict().keys()
+    assert len(shared.parts()) == 1 + 2 + 3  # encoder, lift and blocks, and every domain's end
+    assert len(whole.parts()) == 3 * 3
+    for net in (shared, whole):
+        parameters = [id(parameter) for part in net.parts() for parameter in part.parameters()]
+        assert sorted(parameters) == sorted(id(parameter) for parameter in net.parameters())
 
 
 def test_wrong_configs_are_refused() -> None:

@@ -267,6 +267,38 @@ def test_a_domain_may_begin_as_another_of_the_finished_model(tmp_path: Path, cac
         Run(misspelt, tmp_path / "fourth", cache=cache, init_from=model)
 
 
+def test_domains_that_share_a_trunk_begin_as_one_of_the_finished_model(tmp_path: Path, cache: Path) -> None:
+    train(small(), tmp_path / "first", cache)
+    model = load_model(tmp_path / "first")
+    rows = [{"name": name, "data": "street:scene", "start": "scene"} for name in ("dry", "wet")]
+    loss = {**SMALL["loss"], "label_cost": "l1", "hard_cycle": False}
+    table = {**SMALL, "loss": loss, "net": {**SMALL["net"], "shared_trunk": True}}
+    recipe = parse_recipe({**table, "domains": rows})
+    run = Run(recipe, tmp_path / "second", cache=cache, init_from=model)
+    for name in ("dry", "wet"):
+        x = torch.rand(1, 3, 40, 48) * 2 - 1
+        assert torch.equal(run.net.encode(x, name), model.net.encode(x, "scene"))
+        z = model.net.encode(x, "scene")
+        assert torch.equal(run.net.decode(z, name), model.net.decode(z, "scene"))
+    # What it made is a start in its turn, and a run that is continued.
+    run.advance(2)
+    again = Run(recipe, tmp_path / "second", cache=cache)
+    again.resume()
+    third = Run(
+        parse_recipe({**table, "domains": [{**row, "start": ""} for row in rows]}),
+        tmp_path / "third",
+        cache=cache,
+        init_from=load_model(tmp_path / "second"),
+    )
+    for key, tensor in run.average.state_dict().items():
+        assert torch.equal(again.average.state_dict()[key], tensor)
+        assert torch.equal(third.net.state_dict()[key], tensor)
+    assert not torch.equal(run.net.encode(x, "dry"), z)
+    mixed = [rows[0], {**rows[1], "start": "segmentation"}]
+    with pytest.raises(UsageError, match="segmentation"):
+        Run(parse_recipe({**table, "domains": mixed}), tmp_path / "fourth", cache=cache, init_from=model)
+
+
 def test_training_is_unpaired(tmp_path: Path, cache: Path) -> None:
     run = Run(small(data={"flip": False}), tmp_path, cache=cache)
     scene, labels = run.frames
