@@ -194,3 +194,33 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     domains = (Domain("scene"), Domain("segmentation", "label", "street"))
     save_model(path, JWDM(JWDMConfig(domains, 4, 6, 1, label_head="palette", trained_size=(48, 36))))
     return path
+
+
+@pytest.fixture(scope="session")
+def learn_by_heart() -> Callable[..., tuple[dict[str, float], dict[str, float]]]:
+    """`learn_by_heart(step, batch, steps, lr)`: a method's generators alone on one batch, its first and last losses.
+
+    With plays=True the discriminators learn beside them, as in a run.
+    """
+    import torch
+
+    def learn(step: Any, batch: Any, steps: int, lr: float, *, plays: bool = False) -> Any:
+        down = torch.optim.Adam(step.net.parameters(), lr, betas=(0.5, 0.999))
+        up = torch.optim.Adam(step.discriminators(), 2e-4, betas=(0.5, 0.999))
+        history = []
+        for _ in range(steps):
+            streams = step(batch)
+            if plays:
+                _descend(up, step.discriminator_loss(batch, streams))
+            terms = step.generator_loss(batch, streams)
+            _descend(down, terms)
+            history.append({name: term.item() for name, term in terms.items()})
+        return history[0], history[-1]
+
+    return learn
+
+
+def _descend(optimiser: Any, terms: dict[str, Any]) -> None:
+    optimiser.zero_grad()
+    sum(terms.values()).backward()
+    optimiser.step()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -180,23 +181,13 @@ def test_const_batches_hold_translations_of_consecutive_frames_alike() -> None:
     assert not {"tx", "ty"} & step.generator_loss(batch, step(batch)).keys()
 
 
-def test_one_batch_can_be_learned_by_heart() -> None:
+def test_one_batch_can_be_learned_by_heart(learn_by_heart: Callable[..., Any]) -> None:
     step, batch = step_for(small(net={"width": 8}, loss={"hard_cycle": False, "label_weight": 0.2}))
     smooth = torch.nn.functional.avg_pool2d(batch.x, 9, 1, 4).unsqueeze(1)
     batch = Batch(batch.domains, (smooth, batch.clips[1]), batch.draws)
-    down = torch.optim.Adam(step.net.parameters(), 2e-3, betas=(0.5, 0.999))
-    up = torch.optim.Adam(step.discriminators(), 2e-4, betas=(0.5, 0.999))
-    history = []
-    for _ in range(30):
-        streams = step(batch)
-        for optimiser, terms in ((up, step.discriminator_loss(batch, streams)), (down, {})):
-            terms = terms or step.generator_loss(batch, streams)
-            optimiser.zero_grad()
-            sum(terms.values()).backward()
-            optimiser.step()
-        history.append((terms["cx"].item(), terms["cy"].item()))
-    assert history[-1][0] < 0.5 * history[0][0]
-    assert history[-1][1] < 0.7 * history[0][1]
+    first, last = learn_by_heart(step, batch, 30, 2e-3, plays=True)
+    assert last["cx"] < 0.5 * first["cx"]
+    assert last["cy"] < 0.7 * first["cy"]
 
 
 # Runs

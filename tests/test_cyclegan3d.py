@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -210,7 +211,7 @@ def test_a_step_sees_whole_clips() -> None:
     torch.testing.assert_close(down["cy"], 10 * entropy)
 
 
-def test_one_batch_can_be_learned_by_heart() -> None:
+def test_one_batch_can_be_learned_by_heart(learn_by_heart: Callable[..., Any]) -> None:
     seasons = [{"name": name, "data": ""} for name in ("summer", "winter")]
     shape = {"net": {**SMALL["net"], "width": 6}, "data": {"size": [36, 36], "clip": 8}}
     recipe = parse_recipe({**SMALL, **shape, "domains": seasons, "loss": {"discriminator_width": 2}})
@@ -219,19 +220,9 @@ def test_one_batch_can_be_learned_by_heart() -> None:
     rough = [torch.randn(1, 3, 2, 4, 4) * 1.5 for _ in range(2)]
     clips = [F.interpolate(each, size=(8, 36, 36), mode="trilinear").tanh().movedim(1, 2) for each in rough]
     batch = Batch(batch.domains, (clips[0], clips[1]), batch.draws)
-    down = torch.optim.Adam(step.net.parameters(), 3e-3, betas=(0.5, 0.999))
-    up = torch.optim.Adam(step.discriminators(), 2e-4, betas=(0.5, 0.999))
-    history = []
-    for _ in range(24):
-        streams = step(batch)
-        for optimiser, terms in ((up, step.discriminator_loss(batch, streams)), (down, {})):
-            terms = terms or step.generator_loss(batch, streams)
-            optimiser.zero_grad()
-            sum(terms.values()).backward()
-            optimiser.step()
-        history.append((terms["cx"].item(), terms["cy"].item()))
-    assert history[-1][0] < 0.7 * history[0][0]
-    assert history[-1][1] < 0.7 * history[0][1]
+    first, last = learn_by_heart(step, batch, 24, 3e-3, plays=True)
+    assert last["cx"] < 0.7 * first["cx"]
+    assert last["cy"] < 0.7 * first["cy"]
 
 
 @pytest.fixture(scope="module")
