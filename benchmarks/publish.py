@@ -87,8 +87,9 @@ footage with `vidtrans train`.
 
 ## How it was trained
 
-On unpaired frames by JWDM's Algorithm 1, every step both directions of one pair of seasons. All four begin as the
-`scene` of `street-named`, a run on the way to the bundled `street`:
+On unpaired frames by JWDM's Algorithm 1, every step both directions of one pair of seasons. All four share one trunk
+and begin as the `scene` of `street-named`, a run on the way to the bundled `street`; discriminators see translations
+as they are written ([method.md](method.md#what-our-own-recipes-add)):
 
 ```sh
 vidtrans train seasons --init-from runs/street-named
@@ -107,9 +108,9 @@ L1 is the mean absolute difference from the true frame of the target season, the
 all pixels and channels, in grey levels of 255. "Untranslated" is that of the true source frame, "closer" how much
 smaller the translation's is; the last row holds the means of the columns. In-betweens are the seven instants between
 two keyframes 1/7.5 s apart; "worse by" is how much farther from the true frame they are than keyframes. "As written" is
-what `vidtrans upsample` writes by default: the input's detail carried into the translation, in-betweens along the
-motion. "As decoded" is the network alone, in-betweens blended in place as the papers do (`--paper`). Everything is
-measured at the size of training, {size}.
+what `vidtrans upsample` writes by default: the input and a change fitted to it, in-betweens along the motion. "As
+decoded" is the network alone, in-betweens blended in place as the papers do (`--paper`). Everything is measured at the
+size of training, {size}.
 
 ## Limits
 
