@@ -9,8 +9,8 @@ from torch.nn import functional as F
 from vidtrans.planes import resized
 
 COARSE = 4  # pixels, the step of latents: what is fitted is fitted on means of so many by so many
-RADIUS = 2  # coarse pixels: windows of 20 x 20 pixels, which hold a decoder's edge and the picture's own beside it
-FLATNESS = 1e-3  # a variance of colours in [-1, 1], about four grey levels: fainter structure counts as flat
+RADIUS = 1  # coarse pixels: windows of 12 x 12 pixels, which hold a decoder's edge and the picture's own beside it
+FLATNESS = 1e-2  # variance of colours in [-1, 1], of 13 grey levels: fainter structure counts as flat
 
 
 class GuidedFilter:
