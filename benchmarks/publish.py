@@ -89,7 +89,7 @@ footage with `vidtrans train`.
 
 On unpaired frames by JWDM's Algorithm 1, every step both directions of one pair of seasons. All four share one trunk
 and begin as the `scene` of `street-named`, a run on the way to the bundled `street`; discriminators see translations
-as they are written ([method.md](method.md#what-our-own-recipes-add)):
+with the detail of their source ([method.md](method.md#what-our-own-recipes-add)):
 
 ```sh
 vidtrans train seasons --init-from runs/street-named

@@ -42,9 +42,9 @@ class LossOptions:
         edge_weight: of the agreement of translated labels with the edges of the photo (losses.edges). 0 in the paper.
         likeness_weight: of the mean distance between a photo translated into a photo and its own reconstruction, so
             that nothing changes that need not (the self-regularisation of Shrivastava et al. 2017). 0 in the paper.
-        carried_detail: discriminators see a photo translated into a photo as `upsample` writes it, with the detail that
-            the source's own decoding lacks (losses.carried), so that they judge what differs between the domains and
-            not how sharp a decoder is. False in the paper.
+        carried_detail: discriminators see a photo translated into a photo with the detail that the source's own
+            decoding lacks (losses.carried), as `upsample` adds it, so that they judge what differs between the domains
+            and not how sharp a decoder is. False in the paper.
         sequential: every frame of a sample's clip is trained on (data.clip), so that a batch holds consecutive frames;
             otherwise only its first, so that all frames of a batch are unrelated.
         variation_weight: of L_const of the video-to-video paper, which keeps translations of consecutive frames alike.

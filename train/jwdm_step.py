@@ -111,13 +111,11 @@ class JWDMStep(Step):
             zyx = net.encode(self.costs.sent_back(yx, xd), xd.name)
             xyx, yxy = self._decode(zxy, xd), self._decode(zyx, yd)
         prior = losses.prior_draw(zx, self.options.prior, batch.draws)
-        written_xy, written_yx = xy.colours, yx.colours
+        shown_xy, shown_yx = xy.colours, yx.colours
         if self.options.carried_detail and not (xd.is_label or yd.is_label):
-            written_xy, written_yx = (
-                losses.carried(xy.colours, xx.colours, x),
-                losses.carried(yx.colours, yy.colours, y),
-            )
-        fakes = self._fakes(written_yx, xyx), self._fakes(written_xy, yxy)
+            shown_xy = losses.carried(xy.colours, xx.colours, x)
+            shown_yx = losses.carried(yx.colours, yy.colours, y)
+        fakes = self._fakes(shown_yx, xyx), self._fakes(shown_xy, yxy)
         return Streams(x, y, prior, zx, zy, xx, yy, xy, yx, xyx, yxy, zxy, zyx, *fakes)
 
     def warmup_loss(self, batch: Batch) -> dict[str, Tensor]:

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vidtrans.guided import GuidedFilter
 from vidtrans.train.draws import Draws
 
 
@@ -54,11 +53,13 @@ def likeness(translated: Tensor, own: Tensor) -> Tensor:
 
 
 def carried(translated: Tensor, own: Tensor, x: Tensor) -> Tensor:
-    """x + f(G2(E1(x)) - G1(E1(x))), f the guided filter of x: what `upsample` writes of a photo made into a photo.
+    """x + G2(E1(x)) - G1(E1(x)): a translation with the detail that the source's own decoding lacks.
 
-    All (B, 3, H, W). The own decoding learns nothing from it, or it would learn to differ from x.
+    All (B, 3, H, W). What `upsample` writes is this with the change fitted to x (guided.py). Here it is not: what the
+    filter holds back, such as wheel tracks where x has none, the generators would learn to overdo. The own decoding
+    learns nothing from it, or it would learn to differ from x.
     """
-    return x + GuidedFilter(x)(full(translated) - full(own).detach())
+    return x + full(translated) - full(own).detach()
 
 
 # (rows, columns) from a pixel to those it is compared with: near ones, and far ones in fewer directions.
