@@ -44,8 +44,6 @@ class Streams:
     yxy: Picture  # G2(E1(G1(E2(y)))), the cycle of y
     zxy: Tensor  # E2(G2(E1(x)))
     zyx: Tensor  # E1(G1(E2(y)))
-    x_fakes: list[tuple[float, Tensor]]  # what Dx sees of them: (share of the mixture, pictures)
-    y_fakes: list[tuple[float, Tensor]]
 
 
 class JWDMStep(Step):
@@ -111,12 +109,7 @@ class JWDMStep(Step):
             zyx = net.encode(self.costs.sent_back(yx, xd), xd.name)
             xyx, yxy = self._decode(zxy, xd), self._decode(zyx, yd)
         prior = losses.prior_draw(zx, self.options.prior, batch.draws)
-        shown_xy, shown_yx = xy.colours, yx.colours
-        if self.options.carried_detail and not (xd.is_label or yd.is_label):
-            shown_xy = losses.carried(xy.colours, xx.colours, x)
-            shown_yx = losses.carried(yx.colours, yy.colours, y)
-        fakes = self._fakes(shown_yx, xyx), self._fakes(shown_xy, yxy)
-        return Streams(x, y, prior, zx, zy, xx, yy, xy, yx, xyx, yxy, zxy, zyx, *fakes)
+        return Streams(x, y, prior, zx, zy, xx, yy, xy, yx, xyx, yxy, zxy, zyx)
 
     def warmup_loss(self, batch: Batch) -> dict[str, Tensor]:
         """Rx + Ry of Eq. (7) alone, without cycles; translations only where self-training judges them."""
@@ -139,8 +132,9 @@ class JWDMStep(Step):
     def discriminator_loss(self, batch: Batch, streams: Streams) -> dict[str, Tensor]:
         """Algorithm 1, the ascent on the three divergences, weighted as in Eq. (6)."""
         o, s, (xd, yd), (x, y) = self.options, streams, batch.domains, self.letters(batch)
-        x_shown = self.costs.shown(s.x, self._pooled(xd, s.x_fakes, batch), xd)
-        y_shown = self.costs.shown(s.y, self._pooled(yd, s.y_fakes, batch), yd)
+        xy, yx = self._judged(batch, s)
+        x_shown = self.costs.shown(s.x, self._pooled(xd, self._fakes(yx, s.xyx), batch), xd)
+        y_shown = self.costs.shown(s.y, self._pooled(yd, self._fakes(xy, s.yxy), batch), yd)
         with self.autocast():
             terms = {
                 f"d{x}": (self._weight(xd), self._data(xd).ascent(*x_shown, batch.draws)),
@@ -154,8 +148,9 @@ class JWDMStep(Step):
         if self.self_training is not None and not self.self_training.is_ready:
             return self._lesson(batch)
         o, s, (xd, yd), (x, y) = self.options, streams, batch.domains, self.letters(batch)
-        x_shown = self.costs.shown(s.x, s.x_fakes, xd)
-        y_shown = self.costs.shown(s.y, s.y_fakes, yd)
+        xy, yx = self._judged(batch, s)
+        x_shown = self.costs.shown(s.x, self._fakes(yx, s.xyx), xd)
+        y_shown = self.costs.shown(s.y, self._fakes(xy, s.yxy), yd)
         with self.autocast():
             gx = self._data(xd).descent(*x_shown, batch.draws)
             gy = self._data(yd).descent(*y_shown, batch.draws)
@@ -257,6 +252,13 @@ class JWDMStep(Step):
         colours = both.colours.chunk(2)
         scores = both.scores.chunk(2) if both.scores is not None else (None, None)
         return Picture(colours[0], scores[0]), Picture(colours[1], scores[1])
+
+    def _judged(self, batch: Batch, streams: Streams) -> tuple[Tensor, Tensor]:
+        """The translations xy and yx as Dy and Dx see them."""
+        s = streams
+        if not self.options.carried_detail or any(domain.is_label for domain in batch.domains):
+            return s.xy.colours, s.yx.colours
+        return losses.carried(s.xy.colours, s.xx.colours, s.x), losses.carried(s.yx.colours, s.yy.colours, s.y)
 
     def _fakes(self, translated: Tensor, cycled: Picture) -> list[tuple[float, Tensor]]:
         """Eqs. (19), (20): the mixture of fakes that a data divergence sees. At a cycle share of 0 it is CycleGAN's."""
