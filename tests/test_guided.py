@@ -42,11 +42,13 @@ def test_it_is_the_guided_filter_of_coarse_pixels() -> None:
     )  # the last coarse row and column are halves
     coarse = [F.avg_pool2d(x, COARSE, ceil_mode=True)[0].numpy() for x in (guide, change)]
     assert coarse[0].shape == (3, 8, 10)
-    slopes, offsets = (
+    slopes, offsets = fitted_by_hand(*coarse)
+    rest = coarse[1] - (slopes.reshape(3, 3, 8, 10) * coarse[0][:, None]).sum(0) - offsets
+    fine_slopes, fine_offsets, fine_rest = (
         F.interpolate(torch.from_numpy(x).unsqueeze(0), scale_factor=COARSE, mode="bilinear")[0, :, :30, :38]
-        for x in fitted_by_hand(*coarse)
+        for x in (slopes, offsets, rest)
     )
-    wanted = (slopes.view(3, 3, 30, 38) * guide[0].unsqueeze(1)).sum(0) + offsets
+    wanted = (fine_slopes.view(3, 3, 30, 38) * guide[0].unsqueeze(1)).sum(0) + fine_offsets + fine_rest
     torch.testing.assert_close(GuidedFilter(guide)(change)[0], wanted, rtol=0, atol=1e-9)
 
 
@@ -69,7 +71,7 @@ def test_it_is_linear_in_the_change_and_lets_gradients_pass() -> None:
     assert torch.autograd.gradcheck(lambda x: fit(x)[..., ::5, ::5], (first,))
 
 
-def test_a_blurred_change_gets_the_edge_of_the_guide_and_noise_goes() -> None:
+def test_a_blurred_change_gets_the_edge_of_the_guide_and_fine_noise_goes() -> None:
     """A dark thing on light ground turns brighter by half; the change comes blurred, as from a decoder."""
     torch.manual_seed(0)
     thing = torch.zeros(1, 1, 64, 64)
@@ -77,9 +79,16 @@ def test_a_blurred_change_gets_the_edge_of_the_guide_and_noise_goes() -> None:
     guide = (0.6 - thing * torch.tensor([0.9, 0.5, 0.7]).view(1, 3, 1, 1)).expand(1, 3, 64, 64)
     true, fit = (0.5 * thing).expand(1, 3, 64, 64), GuidedFilter(guide)
     blurred = F.avg_pool2d(F.pad(true, (3, 3, 3, 3), mode="replicate"), 7, 1)
-    assert (fit(blurred) - true).abs().mean() < 0.9 * (blurred - true).abs().mean()
     steps = [(x[0, 0, 32, 21] - x[0, 0, 32, 20]).item() for x in (true, blurred, fit(blurred))]
     assert steps[1] < 0.2 * steps[0]
     assert 0.6 * steps[0] < steps[2] < 1.1 * steps[0]
     noise = 0.05 * torch.randn(1, 3, 64, 64)
-    assert fit(noise).std() < 0.2 * noise.std()
+    assert fit(noise).std() < 0.3 * noise.std()
+
+
+def test_a_broad_change_passes_where_the_guide_has_nothing() -> None:
+    tracks = torch.zeros(1, 3, 64, 64)
+    tracks[..., 20:32] = tracks[..., 44:56] = 0.5
+    made = GuidedFilter(torch.full((1, 3, 64, 64), 0.2))(tracks)
+    torch.testing.assert_close(made[..., 24:28], tracks[..., 24:28], rtol=0, atol=0.06)
+    torch.testing.assert_close(made[..., 36:40], tracks[..., 36:40], rtol=0, atol=0.06)

@@ -56,8 +56,8 @@ def carried(translated: Tensor, own: Tensor, x: Tensor) -> Tensor:
     """x + G2(E1(x)) - G1(E1(x)): a translation with the detail that the source's own decoding lacks.
 
     All (B, 3, H, W). What `upsample` writes is this with the change fitted to x (guided.py). Here it is not: what the
-    filter holds back, such as wheel tracks where x has none, the generators would learn to overdo. The own decoding
-    learns nothing from it, or it would learn to differ from x.
+    filter weakens, the generators would learn to overdo. The own decoding learns nothing from it, or it would learn to
+    differ from x.
     """
     return x + full(translated) - full(own).detach()
 

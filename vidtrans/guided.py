@@ -9,8 +9,8 @@ from torch.nn import functional as F
 from vidtrans.planes import resized
 
 COARSE = 4  # pixels, the step of latents: what is fitted is fitted on means of so many by so many
-RADIUS = 1  # coarse pixels: windows of 12 x 12 pixels, which hold a decoder's edge and the picture's own beside it
-FLATNESS = 1e-2  # variance of colours in [-1, 1], of 13 grey levels: fainter structure counts as flat
+RADIUS = 2  # coarse pixels: windows of 20 x 20 pixels, which hold a decoder's edge and the picture's own beside it
+FLATNESS = 3e-3  # a variance of colours in [-1, 1], of seven grey levels: fainter structure counts as flat
 
 
 class GuidedFilter:
@@ -18,8 +18,9 @@ class GuidedFilter:
 
     In every window the change is fitted as an affine function of the guide's three colours, and each pixel has the mean
     of what the windows around it say. A change that goes with the guide (leaves turn orange, snow lies on grass) comes
-    out with the guide's edges; what does not, such as two decoders' different noise, is averaged away. It is linear in
-    the change, so one filter serves all changes of a picture, and gradients pass.
+    out with the guide's edges. Of the rest stays what coarse pixels hold (wheel tracks in snow, where the guide has
+    none), and what is finer, two decoders' different noise, goes. It is linear in the change, so one filter serves all
+    changes of a picture, and gradients pass.
     """
 
     def __init__(self, guide: Tensor, working: tuple[int, int] | None = None) -> None:
@@ -56,8 +57,9 @@ class GuidedFilter:
         shared = _table(_windows((guide * change.unsqueeze(1)).flatten(1, 2))) - mean * middle.unsqueeze(1)
         slopes = (self._inverse.unsqueeze(3) * shared.unsqueeze(1)).sum(2)  # (B, guide, change, h, w)
         offsets = middle - (slopes * mean).sum(1)
-        slopes, offsets = _table(self._fine(_windows(slopes.flatten(1, 2)))), self._fine(_windows(offsets))
-        return (slopes * self._guide.unsqueeze(2)).sum(1) + offsets
+        slopes, offsets = _windows(slopes.flatten(1, 2)), _windows(offsets)
+        rest = change - ((_table(slopes) * guide).sum(1) + offsets)
+        return (_table(self._fine(slopes)) * self._guide.unsqueeze(2)).sum(1) + self._fine(offsets + rest)
 
     def _fine(self, x: Tensor) -> Tensor:
         height, width = self._working
