@@ -62,13 +62,11 @@ def test_a_constant_stays_and_is_fitted_at_any_size(size: tuple[int, int]) -> No
     torch.testing.assert_close(made, change[..., :1, :1].expand_as(guide), rtol=0, atol=1e-5)
 
 
-def test_it_is_linear_in_the_change_and_lets_gradients_pass() -> None:
+def test_it_is_linear_in_the_change() -> None:
     torch.manual_seed(0)
     guide, first, second = torch.rand(3, 1, 3, 20, 28, dtype=torch.float64) * 2 - 1
     fit = GuidedFilter(guide)
     torch.testing.assert_close(fit(first + 2 * second), fit(first) + 2 * fit(second), rtol=0, atol=1e-12)
-    first.requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: fit(x)[..., ::5, ::5], (first,))
 
 
 def test_a_blurred_change_gets_the_edge_of_the_guide_and_fine_noise_goes() -> None:

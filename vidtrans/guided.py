@@ -19,8 +19,8 @@ class GuidedFilter:
     In every window the change is fitted as an affine function of the guide's three colours, and each pixel has the mean
     of what the windows around it say. A change that goes with the guide (leaves turn orange, snow lies on grass) comes
     out with the guide's edges. Of the rest stays what coarse pixels hold (wheel tracks in snow, where the guide has
-    none), and what is finer, two decoders' different noise, goes. It is linear in the change, so one filter serves all
-    changes of a picture, and gradients pass.
+    none), and what is finer, two decoders' different noise, goes. It is linear in the change, and one filter serves all
+    changes of a picture.
     """
 
     def __init__(self, guide: Tensor, working: tuple[int, int] | None = None) -> None:
