@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from vidtrans.guided import COARSE, FLATNESS, RADIUS, GuidedFilter
+from vidtrans.guided import COARSE, FAINT, FLATNESS, RADIUS, GuidedFilter
 
 
 def fitted_by_hand(guide: np.ndarray, change: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -44,6 +44,8 @@ def test_it_is_the_guided_filter_of_coarse_pixels() -> None:
     assert coarse[0].shape == (3, 8, 10)
     slopes, offsets = fitted_by_hand(*coarse)
     rest = coarse[1] - (slopes.reshape(3, 3, 8, 10) * coarse[0][:, None]).sum(0) - offsets
+    power = (rest**2).mean(0)
+    rest *= power / (power + FAINT**2)
     fine_slopes, fine_offsets, fine_rest = (
         F.interpolate(torch.from_numpy(x).unsqueeze(0), scale_factor=COARSE, mode="bilinear")[0, :, :30, :38]
         for x in (slopes, offsets, rest)
@@ -62,11 +64,20 @@ def test_a_constant_stays_and_is_fitted_at_any_size(size: tuple[int, int]) -> No
     torch.testing.assert_close(made, change[..., :1, :1].expand_as(guide), rtol=0, atol=1e-5)
 
 
-def test_it_is_linear_in_the_change() -> None:
+def test_one_filter_serves_all_changes() -> None:
     torch.manual_seed(0)
     guide, first, second = torch.rand(3, 1, 3, 20, 28, dtype=torch.float64) * 2 - 1
     fit = GuidedFilter(guide)
-    torch.testing.assert_close(fit(first + 2 * second), fit(first) + 2 * fit(second), rtol=0, atol=1e-12)
+    fit(first)
+    assert torch.equal(fit(second), GuidedFilter(guide)(second))
+
+
+def test_what_goes_with_the_guide_passes_however_faint() -> None:
+    torch.manual_seed(0)
+    guide = F.avg_pool2d(torch.rand(1, 3, 100, 100), 9, 1, 4) * 4 - 2
+    for strength in (0.5, 0.01):
+        change = strength * (guide[:, [1, 2, 0]] + 0.2)
+        torch.testing.assert_close(GuidedFilter(guide)(change), change, rtol=0, atol=0.05 * strength)
 
 
 def test_a_blurred_change_gets_the_edge_of_the_guide_and_fine_noise_goes() -> None:

@@ -9,8 +9,9 @@ from torch.nn import functional as F
 from vidtrans.planes import resized
 
 COARSE = 4  # pixels, the step of latents: what is fitted is fitted on means of so many by so many
-RADIUS = 2  # coarse pixels: windows of 20 x 20 pixels, which hold a decoder's edge and the picture's own beside it
-FLATNESS = 3e-3  # a variance of colours in [-1, 1], of seven grey levels: fainter structure counts as flat
+RADIUS = 3  # coarse pixels: windows of 28 x 28 pixels, which hold a decoder's edge and the picture's own beside it
+FLATNESS = 3e-4  # a variance of colours in [-1, 1], of two grey levels: fainter structure counts as flat
+FAINT = 0.06  # of colours in [-1, 1], eight grey levels: how strong that must be which does not go with the guide
 
 
 class GuidedFilter:
@@ -18,9 +19,9 @@ class GuidedFilter:
 
     In every window the change is fitted as an affine function of the guide's three colours, and each pixel has the mean
     of what the windows around it say. A change that goes with the guide (leaves turn orange, snow lies on grass) comes
-    out with the guide's edges. Of the rest stays what coarse pixels hold (wheel tracks in snow, where the guide has
-    none), and what is finer, two decoders' different noise, goes. It is linear in the change, and one filter serves all
-    changes of a picture.
+    out with the guide's edges. Of the rest stays what coarse pixels hold and is strong (wheel tracks in snow, where the
+    guide has none); what is finer or faint, two decoders' different noise, goes. One filter serves all changes of a
+    picture.
     """
 
     def __init__(self, guide: Tensor, working: tuple[int, int] | None = None) -> None:
@@ -58,7 +59,7 @@ class GuidedFilter:
         slopes = (self._inverse.unsqueeze(3) * shared.unsqueeze(1)).sum(2)  # (B, guide, change, h, w)
         offsets = middle - (slopes * mean).sum(1)
         slopes, offsets = _windows(slopes.flatten(1, 2)), _windows(offsets)
-        rest = change - ((_table(slopes) * guide).sum(1) + offsets)
+        rest = _strong(change - ((_table(slopes) * guide).sum(1) + offsets))
         return (_table(self._fine(slopes)) * self._guide.unsqueeze(2)).sum(1) + self._fine(offsets + rest)
 
     def _fine(self, x: Tensor) -> Tensor:
@@ -76,6 +77,12 @@ def _coarse(x: Tensor) -> Tensor:
 def _windows(x: Tensor) -> Tensor:
     """Means over (2 RADIUS + 1)^2 coarse pixels, at the border over those that are there: (B, C, h, w) -> the same."""
     return F.avg_pool2d(x, 2 * RADIUS + 1, 1, RADIUS, count_include_pad=False)
+
+
+def _strong(x: Tensor) -> Tensor:
+    """Wiener's share of every pixel: its power over that and the noise's."""
+    power = x.square().mean(1, keepdim=True)
+    return x * (power / (power + FAINT**2))
 
 
 def _table(x: Tensor) -> Tensor:
