@@ -83,6 +83,29 @@ def test_games_by_hand(kind: str) -> None:
     assert played.descent(number(0.15), fakes, DRAWS).item() == pytest.approx(descent(-1.2, 0.7), abs=1e-12)
 
 
+@pytest.mark.parametrize("kind", GAMES)
+def test_r1_is_the_squared_gradient_at_real_samples(kind: str) -> None:
+    real, fakes = torch.zeros(2, 3, 4, 5, dtype=torch.float64), [(1.0, torch.ones(2, 3, 4, 5, dtype=torch.float64))]
+    critic = Linear(2.0)
+    without = Played(kind, critic, penalty_weight=10.0).ascent(real, fakes, DRAWS)
+    with_r1 = Played(kind, critic, penalty_weight=10.0, r1_weight=0.5).ascent(real, fakes, DRAWS)
+    # D(x) = sum of 2 x: its gradient is 2 in each of 60 numbers.
+    assert (with_r1 - without).item() == pytest.approx(0.5 * 60 * 2.0**2, abs=1e-9)
+    (slope,) = torch.autograd.grad(with_r1 - without, critic.weight)
+    assert slope.item() == pytest.approx(0.5 * 60 * 2 * 2.0, abs=1e-9)
+    # Where the critic is curved, it is asked at the real samples and nowhere else.
+    curved = Played(kind, nn.Sequential(critic, Square()), penalty_weight=0.0, r1_weight=0.5)
+    plain = Played(kind, curved.critic, penalty_weight=0.0)
+    for at in (0.0, 0.1):
+        apart = curved.ascent(real + at, fakes, DRAWS) - plain.ascent(real + at, fakes, DRAWS)
+        assert apart.item() == pytest.approx(0.5 * 60 * (2 * (60 * 2 * at) * 2.0) ** 2, abs=1e-6)
+
+
+class Square(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.square()
+
+
 def test_a_share_near_zero_is_cyclegans_term() -> None:
     # J9: lambda -> 0 in Eqs. (19), (20).
     real, fake, cycled = (number(value) for value in (0.3, -1.2, 0.7))
@@ -191,8 +214,8 @@ def test_cycled_latents_are_half_of_each_latent_distribution() -> None:
     s, net = step(batch), step.net
     zxy = net.encode(net.decode(net.encode(batch.x, "a"), "b"), "b")
     zyx = net.encode(net.decode(net.encode(batch.y, "b"), "a"), "a")
-    torch.testing.assert_close(s.zxy, zxy, rtol=0, atol=1e-5)
-    torch.testing.assert_close(s.zyx, zyx, rtol=0, atol=1e-5)
+    torch.testing.assert_close(s.cycles.zxy, zxy, rtol=0, atol=1e-5)
+    torch.testing.assert_close(s.cycles.zyx, zyx, rtol=0, atol=1e-5)
     logits = [step.latent.critic(z) for z in (s.prior, s.zx, s.zy, zxy, zyx)]
     real, *fake = (
         torch.nn.functional.softplus(sign * f).mean() for sign, f in zip((-1, 1, 1, 1, 1), logits, strict=True)

@@ -30,7 +30,7 @@ def recipe_of(*names: str, **sections: dict[str, Any]) -> Recipe:
     return parse_recipe(
         {
             "domains": [{"name": name, "data": f"street:{name}"} for name in names],
-            "net": {"width": 4, "latent_channels": 6, "blocks": 1},
+            "net": {"width": 4, "latent_channels": 6, "blocks": 1} | sections.get("net", {}),
             "data": {"size": [48, 36], "street_frames": 4, "street_frames_per_seed": 2},
             "loss": {"discriminator": "patch70", "discriminator_width": 2, "latent_discriminator_width": 4}
             | sections.get("loss", {}),
@@ -236,6 +236,69 @@ def test_what_compares_photos_needs_two_photo_domains(key: str) -> None:
                 "loss": {key: 0.5 if key == "likeness_weight" else True},
             }
         )
+
+
+def test_domains_with_one_trunk_make_the_streams_of_whole_networks() -> None:
+    step = step_of(recipe_of(*SEASONS, net={"shared_trunk": True}))
+    batch = batch_of(step, 1, 3)
+    net, made = step.net, step(batch)
+
+    def through(x: Tensor, here: str, there: str) -> Tensor:
+        return net.decode(net.encode(x, here), there)
+
+    def close(got: Tensor, wanted: Tensor) -> None:
+        torch.testing.assert_close(got, wanted, rtol=0, atol=1e-12)
+
+    xy, yx = through(batch.x, "summer", "winter"), through(batch.y, "winter", "summer")
+    close(made.xy.colours, xy)
+    close(made.yx.colours, yx)
+    close(made.xx.colours, through(batch.x, "summer", "summer"))
+    close(made.yy.colours, through(batch.y, "winter", "winter"))
+    close(made.cycles.xyx.colours, through(xy, "winter", "summer"))
+    close(made.cycles.yxy.colours, through(yx, "summer", "winter"))
+    for got, x in ((made.zx, batch.x), (made.zy, batch.y), (made.cycles.zxy, xy), (made.cycles.zyx, yx)):
+        close(got, net.encode(x, "summer"))
+
+
+@pytest.mark.parametrize("cycle", [0.0, 1.0])
+def test_a_frozen_trunk_learns_in_the_warm_up_only(tmp_path: Path, cycle: float) -> None:
+    loss = {"frozen_trunk": True, "carried_detail": True, "photo_cycle_weight": cycle, "cycle_share": 0.0}
+    recipe = recipe_of("spring", "winter", net={"shared_trunk": True}, loss=loss, train={"warmup": 2})
+    run = Run(recipe, tmp_path, cache=tmp_path / "cache")
+
+    def changed_by(until: int) -> set[str]:
+        before = {name: p.clone() for name, p in run.net.named_parameters()}
+        run.advance(until)
+        return {name for name, p in run.net.named_parameters() if not torch.equal(p, before[name])}
+
+    every = {name for name, _ in run.net.named_parameters()}
+    assert changed_by(2) == every
+    assert changed_by(4) == {name for name in every if name.startswith("decoders.")}
+    again = Run(recipe, tmp_path, cache=tmp_path / "cache")
+    again.resume()
+    again.advance()
+    run.advance()
+    for name, p in run.net.named_parameters():
+        assert torch.equal(p, dict(again.net.named_parameters())[name]), name
+
+
+def test_cycles_that_nothing_looks_at_are_not_made() -> None:
+    loss = {"photo_cycle_weight": 0.0, "cycle_share": 0.0}
+    step = step_of(recipe_of("spring", "winter", loss=loss))
+    batch = batch_of(step, 0, 1)
+    streams = step(batch)
+    assert streams.cycles is None
+    without = step.generator_loss(batch, streams)
+    asked = step_of(recipe_of("spring", "winter", loss={**loss, "photo_cycle_weight": 1.0}))
+    with_cycles = asked.generator_loss(batch, asked(batch))
+    assert set(with_cycles) - set(without) == {"cx", "cy"}
+    for name, value in without.items():
+        assert torch.equal(value, with_cycles[name]), name
+
+
+def test_only_a_shared_trunk_can_be_frozen() -> None:
+    with pytest.raises(UsageError, match="shared_trunk"):
+        recipe_of("spring", "winter", loss={"frozen_trunk": True})
 
 
 def test_discriminators_may_learn_at_a_rate_of_their_own(tmp_path: Path) -> None:

@@ -144,7 +144,7 @@ def test_a_resumed_run_with_a_labeller_equals_an_uninterrupted_one(
     assert all(torch.equal(tensor, expected[name]) for name, tensor in second.step_module.state_dict().items())
 
 
-@pytest.mark.parametrize("name", ["street-named", "street", "seasons"])
+@pytest.mark.parametrize("name", ["street-named", "street", "seasons-start", "seasons"])
 def test_recipes_that_go_on_from_others_do_not_begin_from_random_networks(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match="--init-from"):
         Run(load_recipe(name), tmp_path / "run", cache=tmp_path)

@@ -104,8 +104,8 @@ def test_streams_are_the_papers_compositions() -> None:
     close(streams.yy.colours, net.decode(zy, "segmentation"))
     close(streams.xy.colours, net.decode(zx, "segmentation"))
     close(streams.yx.colours, net.decode(zy, "scene"))
-    close(streams.xyx.colours, net.decode(net.encode(streams.xy.colours, "segmentation"), "scene"))
-    close(streams.yxy.colours, net.decode(net.encode(streams.yx.colours, "scene"), "segmentation"))
+    close(streams.cycles.xyx.colours, net.decode(net.encode(streams.xy.colours, "segmentation"), "scene"))
+    close(streams.cycles.yxy.colours, net.decode(net.encode(streams.yx.colours, "scene"), "segmentation"))
 
 
 def test_the_ascent_moves_discriminators_only_and_the_descent_generators_only() -> None:

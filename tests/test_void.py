@@ -120,7 +120,7 @@ def test_discriminators_see_real_and_made_labels_covered_in_the_same_places() ->
     assert torch.equal(torch.stack(changed), torch.stack(plain))
     changed = step.discriminator_loss(batch, beside)["dy"], step.generator_loss(batch, beside)["gy"]
     assert (torch.stack(changed) != torch.stack(plain)).all()
-    real, [(_, fake), *_] = step.costs.shown(y, step._fakes(streams.xy.colours, streams.yxy), batch.domains[1])
+    real, [(_, fake), *_] = step.costs.shown(y, step._fakes(streams.xy.colours, streams.cycles.yxy), batch.domains[1])
     assert torch.equal(real, y)
     assert (fake[VOID] == -1.0).all()
     assert step.costs.shown(x, [], batch.domains[0])[0] is x

@@ -84,6 +84,18 @@ def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor, draws: Draws
     return (gradient.flatten(1).norm(dim=1) - 1.0).square().mean()
 
 
+def r1_penalty(critic: nn.Module, real: Tensor) -> Tensor:
+    """E |grad D(x)|^2 at real samples x (Mescheder 2018, Eq. 9, without its factor gamma / 2), in full precision.
+
+    D of a sample is the mean of its critic's map, as in `gradient_penalty`.
+    """
+    with torch.autocast(real.device.type, enabled=False):
+        x = full(real.detach()).requires_grad_()
+        value = critic(x).flatten(1).mean(1).sum()
+        (gradient,) = torch.autograd.grad(value, x, create_graph=True)
+        return gradient.square().flatten(1).sum(1).mean()
+
+
 SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # of the kernels, as in the WAE paper's code
 
 
@@ -142,12 +154,13 @@ class Divergence(nn.Module):
 class Played(Divergence):
     """A divergence that a critic finds: Eq. (8) or another game of GAMES."""
 
-    def __init__(self, kind: str, critic: nn.Module, penalty_weight: float) -> None:
-        """penalty_weight: of the gradient penalty, "wgan-gp" only."""
+    def __init__(self, kind: str, critic: nn.Module, penalty_weight: float, r1_weight: float = 0.0) -> None:
+        """penalty_weight: of the gradient penalty, "wgan-gp" only; r1_weight: of `r1_penalty`, for all kinds."""
         super().__init__()
         self.critic = critic
         self._game = GAMES[kind]
         self._penalty_weight = penalty_weight if kind == "wgan-gp" else 0.0
+        self._r1_weight = r1_weight
 
     def ascent(self, real: Tensor, fakes: Fakes, draws: Draws) -> Tensor:
         r, *made = self._judge(real.detach(), *(fake.detach() for _, fake in fakes))
@@ -157,6 +170,8 @@ class Played(Divergence):
             if self._penalty_weight:
                 penalty = gradient_penalty(self.critic, real, fake, draws)
                 loss = loss + share * self._penalty_weight * penalty
+        if self._r1_weight:
+            loss = loss + self._r1_weight * r1_penalty(self.critic, real)
         return loss
 
     def descent(self, real: Tensor, fakes: Fakes, draws: Draws) -> Tensor:

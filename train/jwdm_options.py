@@ -23,6 +23,8 @@ class LossOptions:
         data_divergence, latent_divergence: "gan" (Eq. 8, the generators' term non-saturating), "minimax" (Eq. 8 to the
             letter), "lsgan", "wgan-gp" or "mmd", which needs no discriminator (see divergences.py; J10).
         penalty_weight: of the gradient penalty of wgan-gp.
+        r1_weight: of the squared gradient of data discriminators at real pictures (divergences.r1_penalty), which keeps
+            what they ask of translations small and smooth. 0 in the paper.
         cycle_share: lambda of Eqs. (19), (20), the share of cycle reconstructions among a discriminator's fakes.
         cycled_latents: whether half of each QZ are the latents of translations, E2(G2(E1(x))) beside E1(x) (J18).
         prior: "relu", "gaussian" or "uniform" (J4).
@@ -45,6 +47,8 @@ class LossOptions:
         carried_detail: discriminators see a photo translated into a photo with the detail that the source's own
             decoding lacks (losses.carried), as `upsample` adds it, so that they judge what differs between the domains
             and not how sharp a decoder is. False in the paper.
+        frozen_trunk: after the warm-up only the domains' own ends learn, from whatever teaches them. False in the
+            paper; needs net.shared_trunk.
         sequential: every frame of a sample's clip is trained on (data.clip), so that a batch holds consecutive frames;
             otherwise only its first, so that all frames of a batch are unrelated.
         variation_weight: of L_const of the video-to-video paper, which keeps translations of consecutive frames alike.
@@ -61,6 +65,7 @@ class LossOptions:
     data_divergence: str = "gan"
     latent_divergence: str = "gan"
     penalty_weight: float = 10.0
+    r1_weight: float = 0.0
     cycle_share: float = 0.5
     cycled_latents: bool = False
     prior: str = "relu"
@@ -80,6 +85,7 @@ class LossOptions:
     edge_weight: float = 0.0
     likeness_weight: float = 0.0
     carried_detail: bool = False
+    frozen_trunk: bool = False
     sequential: bool = False
     variation_weight: float = 0.0
     between_weight: float = 0.0
@@ -91,7 +97,7 @@ class LossOptions:
         check_costs(self)
         weights = (self.lambda_x, self.lambda_y, self.lambda_z)
         beyond = (self.self_weight, self.edge_weight, self.likeness_weight, self.variation_weight, self.between_weight)
-        if min(*weights, *beyond, self.penalty_weight) < 0.0:
+        if min(*weights, *beyond, self.penalty_weight, self.r1_weight) < 0.0:
             raise UsageError("weights of the loss must not be negative")
         if min(self.discriminator_width, self.latent_discriminator_width) < 1:
             raise UsageError("widths of the loss must be at least 1")
@@ -134,6 +140,10 @@ class LossOptions:
         for used, key in ((self.likeness_weight > 0.0, "likeness_weight"), (self.carried_detail, "carried_detail")):
             if used and photos < 2:
                 raise UsageError(f"loss.{key} needs two photo domains or more")
+        if self.frozen_trunk and not config.shared_trunk:
+            raise UsageError(
+                "loss.frozen_trunk needs net.shared_trunk, or there is nothing but a domain's own networks"
+            )
         if self.variation_weight > 0.0 and not self.sequential:
             raise UsageError("loss.variation_weight needs loss.sequential, which puts consecutive frames into a batch")
         for used, key, least in ((self.sequential, "sequential", 2), (self.between_weight > 0.0, "between_weight", 3)):

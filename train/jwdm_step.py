@@ -28,6 +28,16 @@ LABELLER_EDGE_WEIGHT = 1.0  # of edges beside cross-entropy in nats, in what the
 
 
 @dataclass
+class Cycles:
+    """What becomes of translations that are sent back."""
+
+    zxy: Tensor  # E2(G2(E1(x)))
+    zyx: Tensor  # E1(G1(E2(y)))
+    xyx: Picture  # G1(E2(G2(E1(x)))), the cycle of x
+    yxy: Picture  # G2(E1(G1(E2(y)))), the cycle of y
+
+
+@dataclass
 class Streams:
     """Everything one forward pass makes from unpaired batches x and y."""
 
@@ -40,10 +50,7 @@ class Streams:
     yy: Picture  # G2(E2(y))
     xy: Picture  # G2(E1(x)), x translated
     yx: Picture  # G1(E2(y)), y translated
-    xyx: Picture  # G1(E2(G2(E1(x)))), the cycle of x
-    yxy: Picture  # G2(E1(G1(E2(y)))), the cycle of y
-    zxy: Tensor  # E2(G2(E1(x)))
-    zyx: Tensor  # E1(G1(E2(y)))
+    cycles: Cycles | None  # None where the options look at none of them
 
 
 class JWDMStep(Step):
@@ -98,18 +105,36 @@ class JWDMStep(Step):
         return tuple(self._distance * frame for frame in frames)
 
     def forward(self, batch: Batch) -> Streams:
-        net, (xd, yd) = self.net, batch.domains
+        if self.options.frozen_trunk:
+            self.net.freeze_trunk()  # here and not before: it learns in a warm-up
+        xd, yd = batch.domains
         x, y = (clips.flatten(0, 1) if self.options.sequential else clips[:, 0] for clips in batch.clips)
         with self.autocast():
-            zx, zy = net.encode(x, xd.name), net.encode(y, yd.name)
-            # A decoder's two inputs go through it as one batch; instance norm keeps samples apart.
-            xx, yx = self._decode_both(zx, zy, xd)
-            yy, xy = self._decode_both(zy, zx, yd)
-            zxy = net.encode(self.costs.sent_back(xy, yd), yd.name)
-            zyx = net.encode(self.costs.sent_back(yx, xd), xd.name)
-            xyx, yxy = self._decode(zxy, xd), self._decode(zyx, yd)
+            if self.net.config.shared_trunk:
+                (zx, zy), (xx, yx), (xy, yy) = self._through_one_trunk(x, y, batch.domains)
+            else:
+                zx, zy = self.net.encode(x, xd.name), self.net.encode(y, yd.name)
+                # A decoder's two inputs go through it as one batch; instance norm keeps samples apart.
+                xx, yx = halves(self._decode(torch.cat([zx, zy]), xd))
+                yy, xy = halves(self._decode(torch.cat([zy, zx]), yd))
+            cycles = self._cycles(xy, yx, batch.domains) if self._looks_at_cycles else None
         prior = losses.prior_draw(zx, self.options.prior, batch.draws)
-        return Streams(x, y, prior, zx, zy, xx, yy, xy, yx, xyx, yxy, zxy, zyx)
+        return Streams(x, y, prior, zx, zy, xx, yy, xy, yx, cycles)
+
+    def _through_one_trunk(
+        self, x: Tensor, y: Tensor, domains: tuple[Domain, Domain]
+    ) -> tuple[Sequence[Tensor], tuple[Picture, Picture], tuple[Picture, Picture]]:
+        """(zx, zy), (xx, yx), (xy, yy): what has passed the trunk once is decoded by both domains' ends."""
+        z = self.net.encode(torch.cat([x, y]), domains[0].name)
+        features = self.net.trunk(z)
+        first, second = (self.costs.picture(self.net.end(features, domain.name), domain) for domain in domains)
+        return z.chunk(2), halves(first), halves(second)
+
+    def _cycles(self, xy: Picture, yx: Picture, domains: tuple[Domain, Domain]) -> Cycles:
+        xd, yd = domains
+        zxy = self.net.encode(self.costs.sent_back(xy, yd), yd.name)
+        zyx = self.net.encode(self.costs.sent_back(yx, xd), xd.name)
+        return Cycles(zxy, zyx, self._decode(zxy, xd), self._decode(zyx, yd))
 
     def warmup_loss(self, batch: Batch) -> dict[str, Tensor]:
         """Rx + Ry of Eq. (7) alone, without cycles; translations only where self-training judges them."""
@@ -133,8 +158,9 @@ class JWDMStep(Step):
         """Algorithm 1, the ascent on the three divergences, weighted as in Eq. (6)."""
         o, s, (xd, yd), (x, y) = self.options, streams, batch.domains, self.letters(batch)
         xy, yx = self._judged(batch, s)
-        x_shown = self.costs.shown(s.x, self._pooled(xd, self._fakes(yx, s.xyx), batch), xd)
-        y_shown = self.costs.shown(s.y, self._pooled(yd, self._fakes(xy, s.yxy), batch), yd)
+        xyx, yxy = (s.cycles.xyx, s.cycles.yxy) if s.cycles is not None else (None, None)
+        x_shown = self.costs.shown(s.x, self._pooled(xd, self._fakes(yx, xyx), batch), xd)
+        y_shown = self.costs.shown(s.y, self._pooled(yd, self._fakes(xy, yxy), batch), yd)
         with self.autocast():
             terms = {
                 f"d{x}": (self._weight(xd), self._data(xd).ascent(*x_shown, batch.draws)),
@@ -149,8 +175,9 @@ class JWDMStep(Step):
             return self._lesson(batch)
         o, s, (xd, yd), (x, y) = self.options, streams, batch.domains, self.letters(batch)
         xy, yx = self._judged(batch, s)
-        x_shown = self.costs.shown(s.x, self._fakes(yx, s.xyx), xd)
-        y_shown = self.costs.shown(s.y, self._fakes(xy, s.yxy), yd)
+        xyx, yxy = (s.cycles.xyx, s.cycles.yxy) if s.cycles is not None else (None, None)
+        x_shown = self.costs.shown(s.x, self._fakes(yx, xyx), xd)
+        y_shown = self.costs.shown(s.y, self._fakes(xy, yxy), yd)
         with self.autocast():
             gx = self._data(xd).descent(*x_shown, batch.draws)
             gy = self._data(yd).descent(*y_shown, batch.draws)
@@ -158,12 +185,13 @@ class JWDMStep(Step):
         terms = {
             f"r{x}": self.costs.reconstruction(s.xx, s.x, xd),
             f"r{y}": self.costs.reconstruction(s.yy, s.y, yd),
-            f"c{x}": self.costs.cycle(s.xyx, s.x, xd),
-            f"c{y}": self.costs.cycle(s.yxy, s.y, yd),
             f"g{x}": self._weight(xd) * gx,
             f"g{y}": self._weight(yd) * gy,
             "gz": o.lambda_z * gz,
         }
+        if s.cycles is not None:
+            terms[f"c{x}"] = self.costs.cycle(s.cycles.xyx, s.x, xd)
+            terms[f"c{y}"] = self.costs.cycle(s.cycles.yxy, s.y, yd)
         if self._judges_labels():
             terms |= self._label_terms(batch, *((s.x, s.y, s.xy) if yd.is_label else (s.y, s.x, s.yx)))
         if o.likeness_weight > 0.0 and not (xd.is_label or yd.is_label):
@@ -184,6 +212,12 @@ class JWDMStep(Step):
 
     def _weight(self, domain: Domain) -> float:
         return self.options.lambda_x if domain == self.net.domains[0] else self.options.lambda_y
+
+    @property
+    def _looks_at_cycles(self) -> bool:
+        o = self.options
+        has_labels = any(domain.is_label for domain in self.net.domains)
+        return has_labels or o.photo_cycle_weight > 0.0 or o.cycle_share > 0.0 or o.cycled_latents
 
     def _judges_labels(self) -> bool:
         return self.options.self_weight > 0.0 or self.options.edge_weight > 0.0
@@ -247,12 +281,6 @@ class JWDMStep(Step):
     def _finish(self, a: Tensor, domain: Domain) -> Picture:
         return self.costs.picture(self.net.finish(a, domain.name), domain)
 
-    def _decode_both(self, first: Tensor, second: Tensor, domain: Domain) -> tuple[Picture, Picture]:
-        both = self._decode(torch.cat([first, second]), domain)
-        colours = both.colours.chunk(2)
-        scores = both.scores.chunk(2) if both.scores is not None else (None, None)
-        return Picture(colours[0], scores[0]), Picture(colours[1], scores[1])
-
     def _judged(self, batch: Batch, streams: Streams) -> tuple[Tensor, Tensor]:
         """The translations xy and yx as Dy and Dx see them."""
         s = streams
@@ -260,17 +288,17 @@ class JWDMStep(Step):
             return s.xy.colours, s.yx.colours
         return losses.carried(s.xy.colours, s.xx.colours, s.x), losses.carried(s.yx.colours, s.yy.colours, s.y)
 
-    def _fakes(self, translated: Tensor, cycled: Picture) -> list[tuple[float, Tensor]]:
+    def _fakes(self, translated: Tensor, cycled: Picture | None) -> list[tuple[float, Tensor]]:
         """Eqs. (19), (20): the mixture of fakes that a data divergence sees. At a cycle share of 0 it is CycleGAN's."""
         share = self.options.cycle_share
-        return [(1.0 - share, translated), *([(share, cycled.colours)] if share > 0.0 else [])]
+        return [(1.0 - share, translated), *([(share, cycled.colours)] if share > 0.0 and cycled else [])]
 
     def _latents(self, streams: Streams) -> list[tuple[float, Tensor]]:
         """d(PZ, QZ1) + d(PZ, QZ2) of Eq. (6); with cycled_latents each QZ is half encoded translations (J18)."""
         s = streams
-        if not self.options.cycled_latents:
+        if not self.options.cycled_latents or s.cycles is None:
             return [(1.0, s.zx), (1.0, s.zy)]
-        return [(0.5, s.zx), (0.5, s.zxy), (0.5, s.zy), (0.5, s.zyx)]
+        return [(0.5, s.zx), (0.5, s.cycles.zxy), (0.5, s.zy), (0.5, s.cycles.zyx)]
 
     def _pooled(self, domain: Domain, fakes: list[tuple[float, Tensor]], batch: Batch) -> list[tuple[float, Tensor]]:
         if not self.options.image_pool:
@@ -281,6 +309,13 @@ class JWDMStep(Step):
             assert isinstance(pool, ImagePool)
             shown.append((share, pool.exchange(fake, batch.draws, self.ranks)))
         return shown
+
+
+def halves(both: Picture) -> tuple[Picture, Picture]:
+    """A picture of twice as many samples, as two."""
+    colours = both.colours.chunk(2)
+    scores = both.scores.chunk(2) if both.scores is not None else (None, None)
+    return Picture(colours[0], scores[0]), Picture(colours[1], scores[1])
 
 
 def rows_of(x: Tensor, length: int) -> Tensor:
@@ -294,7 +329,7 @@ def data_divergence(options: LossOptions) -> Divergence:
     if o.data_divergence == "mmd":
         return Kernels(patch_rows, variance=1 / 3)  # of a number spread evenly over [-1, 1]
     critic = picture_discriminator(o.discriminator, o.discriminator_width, o.discriminator_slope)
-    return Played(o.data_divergence, critic, o.penalty_weight)
+    return Played(o.data_divergence, critic, o.penalty_weight, o.r1_weight)
 
 
 def latent_divergence(options: LossOptions, channels: int) -> Divergence:

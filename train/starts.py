@@ -7,6 +7,7 @@ from torch import nn
 from vidtrans.checkpoint import Model
 from vidtrans.errors import UsageError
 from vidtrans.nets.contract import domain_named
+from vidtrans.train.jwdm_options import LossOptions
 from vidtrans.train.recipe import Recipe
 
 # What all domains of a net with a shared trunk have in common -> what holds it for each domain in one without.
@@ -27,6 +28,11 @@ def check_start(recipe: Recipe, start: Model | None) -> None:
         raise UsageError(
             "this recipe learns from what a model already names: start it from a finished one with --init-from, "
             "such as a run of street-start for street-named, or set loss.self_weight=0"
+        )
+    if isinstance(recipe.loss, LossOptions) and recipe.loss.frozen_trunk and recipe.train.warmup == 0:
+        raise UsageError(
+            "this recipe leaves the trunk as it begins (loss.frozen_trunk), and a random one is of no use: start it "
+            "from a finished model with --init-from, such as a run of seasons-start for seasons, or set train.warmup"
         )
     if recipe.train.constant == 0:
         raise UsageError(

@@ -160,6 +160,19 @@ class JWDM(Heads):
         """Lifted features -> (B, 3, H, W) in [-1, 1], or (B, K, H, W) class scores (see `has_scores`)."""
         return self._end(self._decoder(domain).finish(a), domain)
 
+    def trunk(self, z: Tensor) -> Tensor:
+        """z -> (B, 4 * width, H/4, W/4), what all decoders have in common; only where they share it."""
+        return self.shared_decoder.finish(self.shared_decoder.lift(z))
+
+    def freeze_trunk(self) -> None:
+        """What all domains share learns no more."""
+        self.shared_encoder.requires_grad_(False)
+        self.shared_decoder.requires_grad_(False)
+
+    def end(self, features: Tensor, domain: str) -> Tensor:
+        """What `trunk` gave -> what `finish` gives."""
+        return self._end(features, domain)
+
     def finish_normed(self, a: Tensor, domain: str) -> Tensor:
         """`finish` of features that have been through its first instance norm and ReLU already."""
         return self._end(self._decoder(domain).finish[1:](a), domain)
