@@ -87,12 +87,15 @@ footage with `vidtrans train`.
 
 ## How it was trained
 
-On unpaired frames by JWDM's Algorithm 1, every step both directions of one pair of seasons. All four share one trunk
-and begin as the `scene` of `street-named`, a run on the way to the bundled `street`; discriminators see translations
-with the detail of their source ([method.md](method.md#what-our-own-recipes-add)):
+On unpaired frames, in two runs. All four seasons share one trunk (the encoder, and the decoder up to its upsampling),
+which begins as that of the bundled `street`'s scene. The first run (`seasons-start`) only reconstructs. In the second
+(`seasons`) the trunk is frozen and the seasons' own ends learn from JWDM's data divergences, every step both directions
+of one pair; discriminators see translations with the detail of their source
+([method.md](method.md#what-our-own-recipes-add)):
 
 ```sh
-vidtrans train seasons --init-from runs/street-named
+vidtrans train seasons-start --init-from street
+vidtrans train seasons --init-from runs/seasons-start
 python benchmarks/publish.py seasons runs/seasons
 ```
 """
@@ -114,6 +117,14 @@ size of training, {size}.
 
 ## Limits
 
+- Changes go the right way, but not all the way: leaves and grass keep a part of their own season's colour, least into
+  fall, most from spring to summer and out of winter. What an adversary asks for there is faint beside its noise, and
+  what makes it louder changes more where nothing should change, too.
+- Into and out of winter most of the error is the road: which of it is white between wheel tracks is the street's own,
+  and no colour of the other season tells. What recolouring true classes would reach is in
+  [results.md](results.md#seasons-how-close-recolouring-comes).
+- In-betweens are worse than keyframes by more than a translation could make up: a keyframe is the input and a change,
+  an in-between of things that moved a tenth of the picture has an error of several grey levels in any season.
 - A season of the rendered street is a matter of materials and light: nothing grows, falls or is taken away, and the
   model cannot do so.
 - What a season has taken from the picture (snow over a marking, bare branches) is made up, as it usually looks.

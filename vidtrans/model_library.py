@@ -23,6 +23,7 @@ BUNDLED_FOLDER = Path(__file__).parent / "models"
 # name -> (file in vidtrans/models, what it was trained on)
 BUNDLED: dict[str, tuple[str, str]] = {
     "street": ("street.safetensors", "a rendered summer street and its segmentation (vidtrans render)"),
+    "seasons": ("seasons.safetensors", "a rendered street in spring, summer, fall and winter (vidtrans render)"),
 }
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # never a path, never hidden
