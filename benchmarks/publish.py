@@ -102,8 +102,9 @@ python benchmarks/publish.py seasons runs/seasons
 
 SEASONS_UNPAIRED = """\
 Unpaired means that the frames of the four seasons come from different streets: no frame has a partner in another
-season. The same street in two seasons is rendered only for the evaluation below; no loss, no selection and no early
-stop sees it. The model is the moving average of the weights after the last step.
+season. The same street in two seasons is rendered only to measure: held-out streets for the figures below, others for
+the choice of the recipe, between two runs of it, and of the filter's constants. No loss and no early stop sees it. The
+model is the moving average of the weights after the last step.
 """
 
 SEASONS_MEASURED = """\
