@@ -185,13 +185,11 @@ class JWDMStep(Step):
         terms = {
             f"r{x}": self.costs.reconstruction(s.xx, s.x, xd),
             f"r{y}": self.costs.reconstruction(s.yy, s.y, yd),
-            f"g{x}": self._weight(xd) * gx,
-            f"g{y}": self._weight(yd) * gy,
-            "gz": o.lambda_z * gz,
         }
         if s.cycles is not None:
             terms[f"c{x}"] = self.costs.cycle(s.cycles.xyx, s.x, xd)
             terms[f"c{y}"] = self.costs.cycle(s.cycles.yxy, s.y, yd)
+        terms |= {f"g{x}": self._weight(xd) * gx, f"g{y}": self._weight(yd) * gy, "gz": o.lambda_z * gz}
         if self._judges_labels():
             terms |= self._label_terms(batch, *((s.x, s.y, s.xy) if yd.is_label else (s.y, s.x, s.yx)))
         if o.likeness_weight > 0.0 and not (xd.is_label or yd.is_label):
