@@ -93,8 +93,8 @@ def test_two_ranks_with_half_batches_equal_one_with_the_whole(footage: Path, tmp
     runs = {precision: table(footage, precision=precision) for precision in ("fp64", "fp32")}
     # Adam turns gradients that are mostly rounding into full steps (a Wasserstein critic's last bias has no other), and
     # a young network makes some ten times more of it in every step, the more the faster it learns: one process that
-    # takes its batch in two parts differs as much. So float32 is held to its losses and to the mean of its pictures, at a
-    # hundredth of the usual rate.
+    # takes its batch in two parts differs as much. So float32 is held to its losses and to the mean of its pictures, at
+    # a hundredth of the usual rate.
     runs["fp32"]["loss"]["latent_divergence"] = "gan"
     runs["fp32"]["train"]["lr"] = 2e-6
     (tmp_path / "rank.py").write_text(RANK)
