@@ -30,11 +30,16 @@ RMS = {"fp32": 1e-5, "bf16": 0.03}
 LARGEST = {"fp32": 1e-4, "bf16": 0.2}
 
 
-@pytest.fixture(scope="module")
-def net() -> JWDM:
+def small_net(latent_channels: int) -> JWDM:
     torch.manual_seed(0)
     domains = (Domain("scene"), Domain("labels", "label", "street"))
-    return JWDM(JWDMConfig(domains, width=8, latent_channels=8, blocks=1, label_head="palette")).eval()
+    config = JWDMConfig(domains, width=8, latent_channels=latent_channels, blocks=1, label_head="palette")
+    return JWDM(config).eval()
+
+
+@pytest.fixture(scope="module")
+def net() -> JWDM:
+    return small_net(latent_channels=8)
 
 
 @pytest.fixture(scope="module")
@@ -75,9 +80,14 @@ def outputs(engine: Any, frames: Tensor) -> list[dict[str, Tensor]]:
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("source", ["scene", "labels"])
 def test_output_is_the_reference_engines(
-    net: JWDM, frames: Tensor, make: Callable[..., Any], source: str, precision: str
+    frames: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, precision: str
 ) -> None:
-    engine = make(precision, source)
+    monkeypatch.setenv("VIDTRANS_CACHE", str(tmp_path))
+    # OpenVINO 2026.4 computes 8 latent channels wrongly in bf16 where the CPU has AMX (docs/engines.md).
+    net = small_net(latent_channels=16)
+    engine = open_engine(
+        "openvino", net, source, ["labels" if source == "scene" else "scene"], SIZE, precision=precision
+    )
     assert engine.precision == (precision if Compiler().has_bf16 else "fp32")
     reference = open_engine("torch", net, source, engine.domains[1:], SIZE)
     for got, wanted in zip(outputs(engine, frames), outputs(reference, frames), strict=True):
