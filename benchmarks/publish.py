@@ -121,11 +121,11 @@ size of training, {size}.
 - Changes go the right way, but not all the way: leaves and grass keep a part of their own season's colour, least into
   fall, most from spring to summer and out of winter. What an adversary asks for there is faint beside its noise, and
   what makes it louder changes more where nothing should change, too.
-- Into and out of winter most of the error is the road: which of it is white between wheel tracks is the street's own,
+- Into and out of winter the largest error is the road's: which of it is white between wheel tracks is the street's own,
   and no colour of the other season tells. What recolouring true classes would reach is in
   [results.md](results.md#seasons-how-close-recolouring-comes).
 - In-betweens are worse than keyframes by more than a translation could make up: a keyframe is the input and a change,
-  an in-between of things that moved a tenth of the picture has an error of several grey levels in any season.
+  an in-between of a street in motion is several grey levels off in any season.
 - A season of the rendered street is a matter of materials and light: nothing grows, falls or is taken away, and the
   model cannot do so.
 - What a season has taken from the picture (snow over a marking, bare branches) is made up, as it usually looks.

@@ -190,8 +190,8 @@ def evaluate_seasons(
                         l1[here, there].append(_distances(written[there], wanted))
                         untranslated[here, there].append(_distances(truth[here][:-1], wanted))
         first, last = seasons[0], seasons[-1]
-        closer = 1.0 - np.mean(l1[first, last]) / np.mean(untranslated[first, last])
-        report(f"street {seed}: {first} to {last} so far {100 * closer:.1f} % closer than untranslated")
+        closer = _direction(l1[first, last], untranslated[first, last]).closer_percent
+        report(f"street {seed}: {first} to {last} so far {closer:.1f} % closer than untranslated")
     return SeasonScores(
         {pair: _direction(l1[pair], untranslated[pair]) for pair in permutations(seasons, 2)},
         {pair: _direction(decoded_l1[pair], untranslated[pair]) for pair in permutations(seasons, 2)},

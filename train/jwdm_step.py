@@ -157,10 +157,9 @@ class JWDMStep(Step):
     def discriminator_loss(self, batch: Batch, streams: Streams) -> dict[str, Tensor]:
         """Algorithm 1, the ascent on the three divergences, weighted as in Eq. (6)."""
         o, s, (xd, yd), (x, y) = self.options, streams, batch.domains, self.letters(batch)
-        xy, yx = self._judged(batch, s)
-        xyx, yxy = (s.cycles.xyx, s.cycles.yxy) if s.cycles is not None else (None, None)
-        x_shown = self.costs.shown(s.x, self._pooled(xd, self._fakes(yx, xyx), batch), xd)
-        y_shown = self.costs.shown(s.y, self._pooled(yd, self._fakes(xy, yxy), batch), yd)
+        x_fakes, y_fakes = self._all_fakes(batch, s)
+        x_shown = self.costs.shown(s.x, self._pooled(xd, x_fakes, batch), xd)
+        y_shown = self.costs.shown(s.y, self._pooled(yd, y_fakes, batch), yd)
         with self.autocast():
             terms = {
                 f"d{x}": (self._weight(xd), self._data(xd).ascent(*x_shown, batch.draws)),
@@ -174,10 +173,9 @@ class JWDMStep(Step):
         if self.self_training is not None and not self.self_training.is_ready:
             return self._lesson(batch)
         o, s, (xd, yd), (x, y) = self.options, streams, batch.domains, self.letters(batch)
-        xy, yx = self._judged(batch, s)
-        xyx, yxy = (s.cycles.xyx, s.cycles.yxy) if s.cycles is not None else (None, None)
-        x_shown = self.costs.shown(s.x, self._fakes(yx, xyx), xd)
-        y_shown = self.costs.shown(s.y, self._fakes(xy, yxy), yd)
+        x_fakes, y_fakes = self._all_fakes(batch, s)
+        x_shown = self.costs.shown(s.x, x_fakes, xd)
+        y_shown = self.costs.shown(s.y, y_fakes, yd)
         with self.autocast():
             gx = self._data(xd).descent(*x_shown, batch.draws)
             gy = self._data(yd).descent(*y_shown, batch.draws)
@@ -285,6 +283,14 @@ class JWDMStep(Step):
         if not self.options.carried_detail or any(domain.is_label for domain in batch.domains):
             return s.xy.colours, s.yx.colours
         return losses.carried(s.xy.colours, s.xx.colours, s.x), losses.carried(s.yx.colours, s.yy.colours, s.y)
+
+    def _all_fakes(
+        self, batch: Batch, streams: Streams
+    ) -> tuple[list[tuple[float, Tensor]], list[tuple[float, Tensor]]]:
+        """What Dx and Dy see beside x and y."""
+        (xy, yx), cycles = self._judged(batch, streams), streams.cycles
+        xyx, yxy = (cycles.xyx, cycles.yxy) if cycles is not None else (None, None)
+        return self._fakes(yx, xyx), self._fakes(xy, yxy)
 
     def _fakes(self, translated: Tensor, cycled: Picture | None) -> list[tuple[float, Tensor]]:
         """Eqs. (19), (20): the mixture of fakes that a data divergence sees. At a cycle share of 0 it is CycleGAN's."""

@@ -158,7 +158,7 @@ class JWDM(Heads):
 
     def finish(self, a: Tensor, domain: str) -> Tensor:
         """Lifted features -> (B, 3, H, W) in [-1, 1], or (B, K, H, W) class scores (see `has_scores`)."""
-        return self._end(self._decoder(domain).finish(a), domain)
+        return self.end(self._decoder(domain).finish(a), domain)
 
     def trunk(self, z: Tensor) -> Tensor:
         """z -> (B, 4 * width, H/4, W/4), what all decoders have in common; only where they share it."""
@@ -170,12 +170,13 @@ class JWDM(Heads):
         self.shared_decoder.requires_grad_(False)
 
     def end(self, features: Tensor, domain: str) -> Tensor:
-        """What `trunk` gave -> what `finish` gives."""
-        return self._end(features, domain)
+        """What `trunk` gave -> what `finish` gives. Without a shared trunk a decoder is whole, and nothing is left."""
+        own = self.decoders[domain]
+        return own.finish(features) if isinstance(own, OwnEnd) else features
 
     def finish_normed(self, a: Tensor, domain: str) -> Tensor:
         """`finish` of features that have been through its first instance norm and ReLU already."""
-        return self._end(self._decoder(domain).finish[1:](a), domain)
+        return self.end(self._decoder(domain).finish[1:](a), domain)
 
     def decode(self, z: Tensor, domain: str) -> Tensor:
         """z -> (B, 3, H, W) in [-1, 1]."""
@@ -185,7 +186,3 @@ class JWDM(Heads):
         decoder = self.shared_decoder if self.config.shared_trunk else self.decoders[domain]
         assert isinstance(decoder, Decoder)
         return decoder
-
-    def _end(self, a: Tensor, domain: str) -> Tensor:
-        end = self.decoders[domain]
-        return end.finish(a) if isinstance(end, OwnEnd) else a
